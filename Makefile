@@ -1,0 +1,32 @@
+# `make` alone lists what can be made.
+
+PYTHON = python3
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup:  ## bin/remotetask, bin/test and bin/py
+	$(PYTHON) bootstrap.py
+
+run:  ## the application on 127.0.0.1:8080
+	$(PYTHON) bootstrap.py run
+
+test:  ## every test, stories included
+	$(PYTHON) bootstrap.py test
+
+fast: setup  ## the tests that take less than a minute
+	bin/test
+
+lint: setup  ## style and types (needs ruff and mypy on the path)
+	ruff check src bootstrap.py setup.py
+	mypy -p lovely.remotetask
+
+docs: setup  ## the documentation, run as tests
+	bin/test --all -m stories
+
+bench: setup  ## every benchmark, briefly
+	@for script in benchmarks/*.py; do echo "$$script"; bin/py "$$script" --brief || exit 1; done
+
+all: lint test docs bench  ## what must pass before a release
+
+.PHONY: help setup run test fast lint docs bench all
