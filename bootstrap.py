@@ -20,6 +20,7 @@ if not (3, 11) <= sys.version_info[:2]:
 
 import configparser
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -29,14 +30,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 VENV = HERE / ".venv"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PYTHON = VENV / "bin" / "python"
 BIN = HERE / "bin"
 
-#: What the environment is made from: a change in one of them makes it anew.
-SOURCES = ["setup.py", "buildout.cfg", "versions.cfg", "bootstrap.py"]
+#: What is made, from which files, and the mark that says so. It is written
+#: when the making is done, so a start that was broken off is seen.
+PACKAGES = (VENV / "packages.done", ["versions.cfg", "bootstrap.py"])
+SCRIPTS = (VENV / "scripts.done", PACKAGES[1] + ["buildout.cfg", "setup.py"])
 
-#: Written when all is done, so a start that was broken off is seen.
-DONE = VENV / "bootstrap.done"
 LOCK = HERE / ".bootstrap.lock"
 
 PROGRAMS = {"run": ["remotetask", "run"], "test": ["test", "--all"]}
@@ -54,39 +55,52 @@ def main(arguments):
     if not arguments:
         print("Ready: bin/remotetask, bin/test, bin/py")
         return 0
-    program, *first = PROGRAMS[arguments[0]]
-    start(BIN / program, [*first, *arguments[1:]])
+    command = PROGRAMS[arguments[0]] + arguments[1:]
+    start([str(BIN / command[0])] + command[1:])
 
 
 def is_ready():
+    scripts = [PYTHON, BIN / "remotetask", BIN / "test", BIN / "py"]
+    return is_done(SCRIPTS) and all(path.exists() for path in scripts)
+
+
+def is_done(thing):
+    mark, sources = thing
     try:
-        made_from = DONE.read_text()
+        return mark.read_text() == fingerprint(sources) and PYTHON.exists()
     except OSError:
         return False
-    scripts = [PYTHON, BIN / "remotetask", BIN / "test", BIN / "py"]
-    return made_from == fingerprint() and all(path.exists() for path in scripts)
 
 
-def fingerprint():
-    """What the environment depends on, as one number."""
+def set_done(thing):
+    mark, sources = thing
+    mark.write_text(fingerprint(sources))
+
+
+def fingerprint(sources):
+    """All that the result depends on, as one number."""
     digest = hashlib.sha256()
     # Scripts hold the absolute path: a moved checkout needs new ones.
     for fact in [sys.version, sys.base_prefix, str(HERE)]:
         digest.update(fact.encode())
-    for name in SOURCES:
+    for name in sources:
         digest.update((HERE / name).read_bytes())
     return digest.hexdigest()
 
 
 def build():
     say("Making the environment of lovely.remotetask; the first time takes a minute.")
-    for left_over in [VENV, BIN, HERE / "parts", HERE / "develop-eggs"]:
-        shutil.rmtree(left_over, ignore_errors=True)
-    (HERE / ".installed.cfg").unlink(missing_ok=True)
+    if not is_done(PACKAGES):
+        make_packages()
+        set_done(PACKAGES)
+    make_scripts()
+    set_done(SCRIPTS)
 
+
+def make_packages():
+    shutil.rmtree(VENV, ignore_errors=True)
     say("[1/3] a virtual environment for Python %d.%d" % sys.version_info[:2])
     make_venv()
-
     pins = pinned_versions()
     say("[2/3] %d packages from the package index" % len(pins))
     # Buildout could fetch them too, one by one and three times slower
@@ -99,9 +113,13 @@ def build():
          "--no-deps", "--requirement", requirements],
         sign="Collecting ", total=len(pins))
 
+
+def make_scripts():
     say("[3/3] the scripts in bin/, with zc.buildout")
-    run_quietly([PYTHON, "-m", "zc.buildout.buildout"])
-    DONE.write_text(fingerprint())
+    for left_over in [BIN, HERE / "parts", HERE / "develop-eggs"]:
+        shutil.rmtree(left_over, ignore_errors=True)
+    (HERE / ".installed.cfg").unlink(missing_ok=True)
+    run_quietly([VENV / "bin" / "buildout"])
 
 
 def make_venv():
@@ -162,17 +180,13 @@ def show_progress(seen, total, last=False):
 
 
 def say(text):
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 @contextlib.contextmanager
 def locked():
     """Two bootstraps at the same time would make one environment twice."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        yield
-        return
     with open(LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,13 +196,10 @@ def locked():
         yield
 
 
-def start(program, arguments):
-    """Become *program*: a Ctrl-C then reaches it and nothing else."""
-    command = [str(program), *arguments]
+def start(command):
+    """Become that program: a Ctrl-C then reaches it and nothing else."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if os.name == "nt":
-        sys.exit(subprocess.call([str(PYTHON), *command]))
     os.execv(command[0], command)
 
 
