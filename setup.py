@@ -21,6 +21,7 @@ CORE = [
     "transaction",
     "tzdata",
     "zc.queue >= 2",
+    "zodbpickle",
     "zodburi",
     "zope.authentication",
     "zope.component",

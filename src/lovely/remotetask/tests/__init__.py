@@ -1,0 +1,1 @@
+"""The tests: stories, mirrors, properties and races."""
