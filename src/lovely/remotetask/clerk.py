@@ -1,0 +1,491 @@
+"""Keeps the books: puts each job where it belongs, and takes the next ones out.
+
+One clerk works in one transaction.  With threads that is the dispatcher's, one
+per process; without, the caller's.  Jobs are written by whoever moves them and
+drop a slip into the inbox; the clerk makes index, lanes and schedule agree.
+"""
+import heapq
+import logging
+from typing import NamedTuple
+
+from zope.event import notify
+
+from lovely.remotetask import clock, events, lifecycle
+from lovely.remotetask.failure import in_log
+from lovely.remotetask.job import CronJob, Job
+from lovely.remotetask.schedule import due as due_instants
+
+log = logging.getLogger(__name__)
+
+SUSPECTS = "!suspects"  # the lane of jobs whose process died: they run alone
+DUE_LIMIT = 100         # scheduled jobs brought due per round; the queue gets its turn
+LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
+PRUNED = {lifecycle.COMPLETED: "retain_completed", lifecycle.CANCELLED: "retain_completed",
+          lifecycle.ERROR: "retain_errors"}
+
+
+class Claim(NamedTuple):
+    """A job in somebody's hand."""
+
+    id: int
+    token: int
+    lane: str
+    key: tuple[int, int, int]
+
+
+class Clerk:
+    """The books of one service in one transaction, at one moment.
+
+    base: the moment (microseconds) at which schedules that are new begin, where
+    the caller plays with time; None: the moment they were made.
+    """
+
+    def __init__(self, service, now: int, base: int | None = None):
+        self.service = service
+        self.now = now
+        self.base = base
+        self.changes: dict[str, int] = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is None:
+            self.service.index.count(self.changes)
+
+    # -- folding in
+
+    def empty_inbox(self, limit: int) -> int:
+        """Settle what the slips name; how many jobs that were."""
+        inbox = self.service.queue.inbox
+        if not len(inbox):
+            return 0
+        ids = dict.fromkeys(inbox.take(limit))
+        for id in ids:
+            job = self.service.jobs.get(id)
+            if job is not None:
+                self.settle(job)
+        return len(ids)
+
+    def settle(self, job) -> None:
+        """Put *job* where it belongs."""
+        service, id = self.service, job.id
+        was = service.index.place(id)
+        service.index.enter(job, self.changes)
+        status = job.recordedStatus
+        if status == lifecycle.QUEUED:
+            if was and was[0] == lifecycle.DELAYED:
+                service.scheduled.remove(id)
+            if not service.isHeld(job):
+                service.queue.put(lane_of(job), job.key, job.token)
+        elif status == lifecycle.DELAYED:
+            self._settle_delayed(job)
+        elif status == lifecycle.CRONJOB:
+            self._settle_cron(job, is_new=was is None)
+        elif status in lifecycle.FINISHED:
+            if was and was[0] in (lifecycle.DELAYED, lifecycle.CRONJOB):
+                service.scheduled.remove(id)
+            elif was and was[0] == lifecycle.QUEUED:
+                service.queue.remove(lane_of(job), job.key)
+            if was is None or was[0] not in lifecycle.FINISHED:
+                self._tell_parent(job)
+
+    def fold(self, lease, outcomes) -> None:
+        """Settle what processors are through with, and let go of it."""
+        lease.release([outcome.id for outcome in outcomes])
+        for outcome in outcomes:
+            if outcome.simple:
+                self.settle_finished(outcome.id, outcome.status, outcome.since)
+            else:
+                job = self.service.jobs.get(outcome.id)
+                if job is not None:
+                    self.settle(job)
+
+    def settle_finished(self, id: int, status: str, since: int) -> None:
+        """Settle a job that ended, by what its processor says; loads no job."""
+        was = self.service.index.place(id)
+        if was is None:
+            job = self.service.jobs.get(id)
+            if job is not None:
+                self.settle(job)
+        else:
+            self.service.index.move(id, was, (status, since), self.changes)
+
+    def _settle_delayed(self, job) -> None:
+        due = job.micros("due")
+        if not due:
+            start = job.micros("created") if self.base is None else self.base
+            due = start + round(job.delay * 1_000_000)
+            job.due = job.scheduledFor = clock.from_micros(due)
+        self.service.scheduled.put(job.id, due)
+
+    def _settle_cron(self, cron, is_new: bool) -> None:
+        if cron.paused or cron.broken:
+            self.service.scheduled.remove(cron.id)
+            return
+        if cron.firedUpTo is None:
+            if self.base is not None:
+                cron.firedUpTo = self.base
+            else:
+                cron.firedUpTo = cron.micros("created") if is_new else self.now
+            self._watch(cron, lambda: cron.schedule.next_after(
+                clock.from_micros(cron.firedUpTo)))
+        if cron.scheduledFor is not None:
+            self.service.scheduled.put(cron.id, clock.to_micros(cron.scheduledFor))
+
+    def _watch(self, cron, work_out) -> None:
+        """Learn the next moment of a schedule; one that is broken stops nobody else."""
+        try:
+            cron.scheduledFor = work_out()
+        except Exception as error:
+            cron.broken = f"{type(error).__name__}: {error}"
+            cron.scheduledFor = None
+            log.exception("schedule of job %s (%s) is broken, it does not fire until "
+                          "it is updated", cron.id, in_log(cron.task))
+        if cron.scheduledFor is None:
+            self.service.scheduled.remove(cron.id)
+
+    def _tell_parent(self, job) -> None:
+        cron = None if job.parent is None else self.service.jobs.get(job.parent)
+        if not isinstance(cron, CronJob):
+            return
+        cron.note_end(job)
+        if cron.waiting is not None and not self._unfinished(cron):
+            instant, cron.waiting = cron.waiting, None
+            self.make_run(cron, instant)
+
+    # -- time
+
+    def bring_due(self, limit: int = DUE_LIMIT) -> int:
+        """Queue what has become due, and fire the cron jobs; how many."""
+        service = self.service
+        ids = service.scheduled.due(self.now, limit)
+        for id in ids:
+            job = service.jobs.get(id)
+            status = None if job is None else job.recordedStatus
+            if status == lifecycle.DELAYED:
+                if passed(job.micros("deadline"), self.now):
+                    job.cancel(self.now, lifecycle.EXPIRED)
+                else:
+                    job.enqueue(job.micros("due"), job.reason)
+                self.settle(job)
+            elif status == lifecycle.CRONJOB:
+                self.fire(job)
+            else:
+                service.scheduled.remove(id)
+        return len(ids)
+
+    def fire(self, cron) -> None:
+        """Make the runs that are due; advancing the cron job is the same commit."""
+        settings = service_settings(self.service)
+
+        def work_out():
+            due = due_instants(
+                cron.schedule, clock.from_micros(cron.firedUpTo),
+                clock.from_micros(self.now), missed=cron.missed,
+                bound=settings.missed_bound, grace=settings.missed_grace)
+            for instant in due.fire:
+                self._fire_one(cron, instant)
+            return due.next
+
+        self._watch(cron, work_out)
+        cron.firedUpTo = self.now
+        if cron.scheduledFor is not None:
+            self.service.scheduled.put(cron.id, clock.to_micros(cron.scheduledFor))
+
+    def _fire_one(self, cron, instant) -> None:
+        if cron.overlap == "allow" or not self._unfinished(cron):
+            self.make_run(cron, instant)
+        elif cron.overlap == "queue one":
+            cron.waiting = instant
+        else:
+            log.info("job %s (%s): run of %s skipped, the one before is not finished",
+                     cron.id, in_log(cron.task), instant.isoformat())
+
+    def _unfinished(self, cron) -> bool:
+        for run in reversed(cron.runs):
+            job = self.service.jobs.get(run.job)
+            if job is not None and job.recordedStatus not in lifecycle.FINISHED:
+                return True
+        return False
+
+    def make_run(self, cron, instant):
+        """The child job that does the work of one firing."""
+        job = Job(self.service.jobs.new_ids()[0], cron.task, cron.__dict__.get("input"),
+                  created=self.now)
+        job.__parent__ = self.service
+        for name in ("title", "priority", "tags", "concerns", "lane", "owner", "site",
+                     "timeout", "retries"):
+            if name in cron.__dict__:
+                setattr(job, name, cron.__dict__[name])
+        job.parent = cron.id
+        self.service.jobs.add(job)
+        notify(events.JobAdded(job))
+        job.enqueue(self.service.queue.next_arrival(self.now))
+        cron.note_run(instant, job)
+        self.settle(job)
+        return job
+
+    # -- taking out
+
+    def claim(self, lease, wanted: int, rooms: dict[str, int], alone: bool) -> list[Claim]:
+        """Move up to *wanted* entries from the lanes to the lease, most urgent first.
+
+        rooms: how many more of a lane may be taken, where that is limited.  alone:
+        nothing else is in hand; then, and only then, one suspect may be taken, and
+        while there are suspects nothing else is.
+        """
+        queue = self.service.queue
+        if queue.lanes.get(SUSPECTS):
+            wanted, lanes = int(alone), [SUSPECTS]
+        else:
+            lanes = [name for name in queue.lanes if rooms.get(name, 1) > 0]
+        claims = list(_take(queue.lanes, lanes, wanted, rooms))
+        for claim in claims:
+            queue.remove(claim.lane, claim.key)
+        if lease is not None:
+            lease.hold([(claim.id, claim.token, self.now) for claim in claims])
+        return claims
+
+    def return_unstarted(self, claims) -> None:
+        """Put claimed jobs that nobody has begun back in their places in line."""
+        for claim in claims:
+            self.service.queue.put(claim.lane, claim.key, claim.token)
+
+    def rescue(self, lease, limit: int) -> int:
+        """Give what a dead process held back to the queue; how many jobs."""
+        held, lease.held, lease.dead = lease.held, {}, True
+        for id, (token, claimed) in held.items():
+            job = self.service.jobs.get(id)
+            if job is None:
+                continue
+            if job.token == token:
+                once = self._at_most_once(job)
+                if job.recordedStatus == lifecycle.QUEUED and not once:
+                    job.start(claimed, lease.name)
+                if job.recordedStatus == lifecycle.PROCESSING:
+                    job.lose_process(self.now, limit, once)
+            self.settle(job)
+        self.service.leases.close(lease.name)
+        return len(held)
+
+    def _at_most_once(self, job) -> bool:
+        """Such a task commits its start first: still queued means that it did not begin."""
+        task = self.service.findTask(job.task)
+        return bool(getattr(task, "atMostOnce", False))
+
+    # -- removing
+
+    def remove(self, job) -> None:
+        """Take a finished job out of everything.
+
+        The job is written too, so that a retry at the same time meets a conflict.
+        """
+        notify(events.JobRemoved(job))
+        job.removed = True
+        service = self.service
+        service.index.remove(job, self.changes)
+        service.scheduled.remove(job.id)
+        service.progress.pop(job.id, None)
+        service.jobs.remove(job.id)
+
+    def prune(self, limit: int) -> int:
+        """Remove what was kept long enough or is too much, the oldest first."""
+        settings, index = service_settings(self.service), self.service.index
+        removed = 0
+        for status, option in PRUNED.items():
+            days = getattr(settings, option)
+            most = settings.retain_count
+            surplus = index.sizes[status]() - most if most else 0
+            oldest = []
+            for since, id in index.oldest(status):
+                old = days and since < self.now - days * 86_400_000_000
+                if removed + len(oldest) >= limit or not (old or surplus > len(oldest)):
+                    break
+                oldest.append((since, id))
+            for since, id in oldest:
+                job = self.service.jobs.get(id)
+                if job is None or job.recordedStatus != status:
+                    index.places.pop(id, None)  # stale; `check` would have told
+                    index.states[status].remove((since, id))
+                    continue
+                self.remove(job)
+            removed += len(oldest)
+        return removed
+
+
+def _take(trees, lanes, wanted, rooms):
+    """The *wanted* most urgent entries of some lanes, within the rooms left."""
+    rooms = dict(rooms)
+    heap = []
+    for name in lanes:
+        entries = iter(trees[name].items())
+        for key, token in entries:
+            heap.append((key, name, token, entries))
+            break
+    heapq.heapify(heap)
+    while heap and wanted > 0:
+        key, name, token, entries = heap[0]
+        yield Claim(key[2], token, name, key)
+        wanted -= 1
+        rooms[name] = rooms.get(name, wanted + 1) - 1
+        following = next(entries, None) if rooms[name] > 0 else None
+        if following is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (following[0], name, following[1], entries))
+
+
+def lane_of(job) -> str:
+    return SUSPECTS if job.suspect else job.lane
+
+
+def passed(deadline: int, now: int) -> bool:
+    return bool(deadline) and deadline < now
+
+
+def service_settings(service):
+    return service.effectiveSettings()
+
+
+# -- looking without writing
+
+
+class Round(NamedTuple):
+    """What one look of a dispatcher has brought."""
+
+    claims: list[Claim]
+    folded: bool              # what was finished is in the books now
+    gone: frozenset[int]      # in hand, but cancelled or taken away meanwhile
+    widths: dict[str, int | None]
+    more: bool                # there is more to fold in or bring due at once
+    due_in: float | None      # seconds until the next scheduled job
+
+
+def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:
+    """What the inbox holds: ids to look at one by one, and long runs of new ones."""
+    ids: dict[int, None] = {}
+    runs = []
+    for first, last, _ in service.queue.inbox:
+        if last - first < LOOKED_AT and len(ids) < LOOKED_AT:
+            ids.update(dict.fromkeys(range(first, last + 1)))
+        else:
+            runs.append((first, last))
+    return ids, runs
+
+
+def counts(service) -> dict[str, int]:
+    """{status: number}, exact as long as no bulk add waits to be folded in."""
+    index = service.index
+    found = {status: size() for status, size in index.sizes.items()}
+    ids, runs = unfolded(service)
+    for first, last in runs:
+        job = service.jobs.get(first)
+        if job is not None:
+            found[job.recordedStatus] += last - first + 1
+    for id in ids.keys() | service.leases.held().keys():
+        job, was = service.jobs.get(id), index.place(id)
+        if was is not None:
+            found[was[0]] -= 1
+        if job is not None:
+            found[job.status] += 1
+    return found
+
+
+def check(service) -> list[str]:
+    """What the books say against the jobs, one text per fault.  Walks all jobs.
+
+    I1: every job is in exactly one place.  I2: every entry points to a job that
+    agrees.  I3: the counters are what counting gives.  What waits in the inbox or
+    is in somebody's hand is still to be folded in: no fault.
+    """
+    index, queue, faults = service.index, service.queue, []
+    ids, runs = unfolded(service)
+    held = service.leases.held()
+
+    def excused(id):
+        return id in ids or id in held or any(a <= id <= b for a, b in runs)
+
+    sizes = dict.fromkeys(lifecycle.STATUSES, 0)
+    for id in service.jobs:
+        faults.extend(_faults_of(service, id, excused(id), sizes))
+    for id in index.places:
+        if id not in service.jobs:
+            faults.append(f"the index has a job {id} that does not exist")
+    for status, entries in index.states.items():
+        if len(entries) != sizes[status]:
+            faults.append(f"the index lists {len(entries)} jobs as {status}, "
+                          f"and places {sizes[status]}")
+        if index.sizes[status]() != sizes[status]:
+            faults.append(f"the counter of {status} is {index.sizes[status]()}, "
+                          f"counted are {sizes[status]}")
+    if len(index.ages) != len(index.places):
+        faults.append(f"the index has {len(index.ages)} ages for {len(index.places)} jobs")
+    for key, lane, token in queue.entries():
+        job = service.jobs.get(key[2])
+        if key[2] in held and held[key[2]][0] == token:
+            faults.append(f"job {key[2]} is in lane {lane!r} and in somebody's hand")
+        elif job is None:
+            faults.append(f"lane {lane!r} has a job {key[2]} that does not exist")
+    for id, moment in service.scheduled.items():
+        job = service.jobs.get(id)
+        if job is None or not excused(id) and job.recordedStatus not in (
+                lifecycle.DELAYED, lifecycle.CRONJOB):
+            faults.append(f"job {id} is scheduled, but is "
+                          f"{'gone' if job is None else job.recordedStatus}")
+    for id, (token, _) in held.items():
+        if id not in service.jobs:
+            faults.append(f"job {id} is in somebody's hand and does not exist")
+    return faults
+
+
+def _faults_of(service, id, excused, sizes):
+    """What is wrong with the places of one job; counts its place in *sizes*."""
+    index = service.index
+    try:
+        job = service.jobs[id]
+        status, since = job.recordedStatus, job.since
+    except Exception as error:
+        yield f"job {id} cannot be read: {type(error).__name__}: {error}"
+        return
+    was = index.place(id)
+    if was is not None:
+        sizes[was[0]] += 1
+    if excused:
+        return
+    if was != (status, since):
+        yield f"job {id} is {status}, the index has {was[0] if was else 'nothing'}"
+        return
+    if (since, id) not in index.states[status]:
+        yield f"job {id} is not listed as {status}"
+    if (job.micros("created"), id) not in index.ages:
+        yield f"job {id} has no place in the order of age"
+    if status == lifecycle.QUEUED and service.queue.has(
+            lane_of(job), job.key) != job.token:
+        yield f"job {id} is queued, but in no lane"
+    if status == lifecycle.PROCESSING:
+        yield f"job {id} is processing in nobody's hand"
+    if status == lifecycle.DELAYED and id not in service.scheduled:
+        yield f"job {id} is delayed, but not scheduled"
+    if status == lifecycle.CRONJOB and id not in service.scheduled and not (
+            job.paused or job.broken or job.scheduledFor is None):
+        yield f"cron job {id} is not scheduled"
+
+
+def repair(service, now: int) -> None:
+    """Make the books again from the jobs, in the present transaction."""
+    held = service.leases.held()
+    service.index.__init__()
+    service.scheduled.__init__()
+    service.queue.lanes.clear()
+    while len(service.queue.inbox):
+        service.queue.inbox.pull()
+    with Clerk(service, now) as clerk:
+        for id in service.jobs:
+            try:
+                job = service.jobs[id]
+                if job.recordedStatus == lifecycle.PROCESSING and id not in held:
+                    job.hand_back()
+                clerk.settle(job)
+            except Exception:
+                log.exception("job %s cannot be read, it is left out of the books", id)

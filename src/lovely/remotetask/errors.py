@@ -1,0 +1,81 @@
+"""What can go wrong, and how it is said.
+
+Each error is named for its condition, carries its facts as attributes, and also
+is the builtin that release 0.5 raised in its place, so old `except` clauses hold.
+"""
+
+
+class RemoteTaskError(Exception):
+    """Anything that this package says no to."""
+
+    __str__ = Exception.__str__  # KeyError would quote the text.
+
+
+class TaskError(Exception):
+    """Raised by a task that has failed for good: no other attempt is made."""
+
+
+class UnknownTask(RemoteTaskError, ValueError):
+    """No task is registered under that name."""
+
+    def __init__(self, name: object, known: object = ()):
+        self.name = name
+        known = ", ".join(sorted(map(str, known))[:20]) or "none"  # type: ignore[call-overload]
+        super().__init__(
+            f"Task does not exist: {name!r}; tasks that are registered: {known}")
+
+
+class UnknownJob(RemoteTaskError, KeyError):
+    """The service has no job of that number."""
+
+    def __init__(self, id: object):
+        self.id = id
+        super().__init__(f"no job {id!r}: it was never added here, or was removed")
+
+
+class IllegalMove(RemoteTaskError, ValueError):
+    """A job was asked to go where its status does not lead."""
+
+    def __init__(self, job, move: str):
+        self.job, self.status, self.move = job, job.status, move
+        super().__init__(f"{job!r} is {job.status}, it cannot become {move}")
+
+
+class BadInput(RemoteTaskError, ValueError):
+    """A value cannot be stored as a job's input or output, or breaks its schema."""
+
+
+class BadOption(RemoteTaskError, ValueError):
+    """An option of a verb has a value that means nothing."""
+
+    def __init__(self, option: str, value: object, wanted: str):
+        self.option, self.value = option, value
+        super().__init__(f"{option} cannot be {value!r}: {wanted}")
+
+
+class BadStatus(RemoteTaskError, ValueError):
+    """A status was named that does not exist or is not allowed here."""
+
+
+class BadSchedule(RemoteTaskError, ValueError):
+    """A schedule that is malformed or would never be due."""
+
+
+class BadSetting(RemoteTaskError, ValueError):
+    """A setting has a wrong name or value."""
+
+
+class NotCommitted(RemoteTaskError, ValueError):
+    """A service was started before it was stored in a database."""
+
+
+class PrincipalGone(RemoteTaskError, LookupError):
+    """The principal who added a job does not exist any more."""
+
+
+class NotMine(RemoteTaskError):
+    """An attempt found that its job was taken away or is done already."""
+
+
+class StorageClosed(RemoteTaskError):
+    """The storage has closed itself; only a new process can go on."""

@@ -1,0 +1,60 @@
+"""An error as text that can be stored and shown.
+
+Exception objects are never stored: some pickle well and cannot be read back,
+and then their job can never be read again.
+"""
+import traceback
+from dataclasses import dataclass
+
+TEXT_LIMIT = 10_000        # characters of the error's own text
+TRACEBACK_LIMIT = 50_000   # characters of its traceback; the end is kept
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is kept of an exception: three texts."""
+
+    kind: str
+    text: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        return cls(type(error).__name__, text_of(error), traceback_of(error))
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an error; never raises, never empty, always storable."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "(its text cannot be made)"
+    return clean(text or type(error).__name__)[:TEXT_LIMIT]
+
+
+def traceback_of(error: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(error)
+    except BaseException:  # RecursionError, or a __str__ that raises
+        try:
+            lines = traceback.format_tb(error.__traceback__, limit=-20)
+            lines.append(f"{type(error).__name__}: {text_of(error)}\n")
+        except BaseException:
+            return ""
+    return clean("".join(lines))[-TRACEBACK_LIMIT:]
+
+
+def clean(text: str) -> str:
+    """Text without lone surrogates and without control characters but tab and newline."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(
+        c if c >= " " or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def in_log(text: object, limit: int = 300) -> str:
+    """Text of users in a log line: on one line, bounded, nothing to forge with."""
+    text = str(text)
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    return text.encode("unicode_escape").decode("ascii") \
+        if not text.isprintable() else text

@@ -1,0 +1,454 @@
+"""The contracts: tasks, service, jobs, plug points.
+
+Names declared here are camelCase and are promises; implementations refer to
+this page instead of repeating it.  Moments are aware UTC datetimes, durations
+are seconds.
+"""
+from zope.interface import Attribute, Interface
+from zope.schema import Choice, Float, Int, Text, TextLine
+
+from lovely.remotetask import lifecycle
+
+# The eight status words of release 0.5.
+QUEUED = lifecycle.QUEUED
+PROCESSING = lifecycle.PROCESSING
+CANCELLED = lifecycle.CANCELLED
+ERROR = lifecycle.ERROR
+COMPLETED = lifecycle.COMPLETED
+DELAYED = lifecycle.DELAYED
+CRONJOB = lifecycle.CRONJOB
+STARTLATER = lifecycle.STARTLATER
+
+
+class ITask(Interface):
+    """A named utility that does the work.
+
+    These attributes are read when they are there, else the default stands:
+    `retries` (attempts after the first; None: what the retry policy says),
+    `timeout` (seconds an attempt may run; None: no limit), `lane` (name of the
+    lane its jobs wait in; ''), `laneWidth` (how many jobs of that lane run at
+    once in a process; None: no limit), `atMostOnce` (False; True: after a crash
+    the job ends in error instead of running again), `doc`.
+    """
+
+    inputSchema = Attribute("Schema of the input, an interface, or None.")
+    outputSchema = Attribute("Schema of the output, an interface, or None.")
+
+    def __call__(service, jobid, input):
+        """Do the work and return the output.
+
+        Raise TaskError when no other attempt can help.  Everything written to
+        the database in here and the job's completion are one commit.
+        """
+
+
+class IJobContext(Interface):
+    """What an attempt tells the task: `lovely.remotetask.task.context()`."""
+
+    jobid = Attribute("Number of the job; None under `execute`.")
+    attempt = Attribute("1 for the first attempt, 2 for the second, ...")
+    service = Attribute("The service, in the attempt's own transaction.")
+    logger = Attribute("A logger whose lines name job, task and attempt.")
+    idempotency_key = Attribute(
+        "Text that is the same in every attempt of this job and in no other job: "
+        "give it to outside systems, so that they can tell a repetition.")
+    should_stop = Attribute(
+        "True when the job was cancelled, ran out of time, or its process stops.")
+
+    def progress(done, total=None, message=""):
+        """Tell how far the work is.
+
+        Written through a connection of its own, at most twice a second, and so
+        visible to others while the attempt's transaction is still open.
+        """
+
+
+class IRetryPolicy(Interface):
+    """Whether a failed attempt is made again: an adapter of ITask."""
+
+    def delayAfter(failures, error):
+        """Seconds to wait before the next attempt; None when that was the last.
+
+        failures: how many attempts have failed, this one included.
+        """
+
+
+class IAttemptFrame(Interface):
+    """Surrounds each attempt: a subscription adapter of IJob."""
+
+    order = Attribute("Number; frames are entered from small to large.")
+
+    def __enter__():
+        """Prepare; an error raised here fails the attempt."""
+
+    def __exit__(type, value, traceback):
+        """Clean up."""
+
+
+class IWakeup(Interface):
+    """The bell between those who bring work and those who wait."""
+
+    rings = Attribute("How often it has been rung.")
+
+    def ring():
+        """Wake whoever waits."""
+
+    def wait(seen, seconds):
+        """Wait until `rings` differs from *seen*, at most so many seconds."""
+
+
+class ISchedule(Interface):
+    """When a cron job is due."""
+
+    def next_after(moment):
+        """The first due moment later than this one, or None."""
+
+    def describe():
+        """The schedule in plain words."""
+
+
+class IJob(Interface):
+    """One task, one input, and what became of it."""
+
+    id = Int(title="Id", description="Number in the service, 1 to 2**31-1.")
+    task = TextLine(title="Task", description="Name of the task.")
+    status = Choice(title="Status", values=lifecycle.STATUSES)
+    reason = TextLine(title="Reason", description="Why, where the status does not tell.",
+                      required=False)
+    input = Attribute("The input of the task.")
+    output = Attribute("What the task returned; None before.")
+    error = Text(title="Error", description="Text of the last error, or None.",
+                 required=False)
+    created = Attribute("Moment of adding.")
+    started = Attribute("Moment the last attempt began, or None.")
+    completed = Attribute("Moment the job ended, or None.")
+    title = TextLine(title="Title", required=False)
+    priority = Int(title="Priority", description="Smaller is more urgent.", default=10)
+    tags = Attribute("Tuple of texts.")
+    due = Attribute("Moment before which it does not start, or None.")
+    deadline = Attribute("Moment after which it is not started any more, or None.")
+    owner = TextLine(title="Owner", description="Id of the principal who added it.",
+                     required=False)
+    site = Attribute("The site in which it was added, where that is not the service's.")
+    parent = Attribute("Number of the cron job or job that made it, or None.")
+    concerns = Attribute("Tuple of the objects that it was said to concern.")
+    startedCount = Int(title="How many attempts have begun")
+    failures = Int(title="How many attempts have raised since it was (re)queued")
+    crashes = Int(title="How many processes it took down")
+    handbacks = Int(title="How often it was handed back by a stopping process")
+    attempts = Attribute("Tuple of Attempt records, the oldest first, bounded.")
+    token = Int(title="Changes whenever the job is queued anew: the fence")
+
+
+class ICronJob(IJob):
+    """A job that makes jobs, on time."""
+
+    minute = Attribute("Tuple of minutes, 0 to 59; empty: open.")
+    hour = Attribute("Tuple of hours, 0 to 23.")
+    dayOfMonth = Attribute("Tuple of days, 1 to 31.")
+    month = Attribute("Tuple of months, 1 to 12.")
+    dayOfWeek = Attribute("Tuple of weekdays, 0 (Monday) to 6.")
+    delay = Float(title="Delay", description="Seconds; runs once.", required=False)
+    schedule = Attribute("The ISchedule made from these fields or from cron text.")
+    scheduledFor = Attribute("The next moment it fires, or None.")
+    missed = Choice(title="Missed runs", values=("skip", "once", "all"))
+    overlap = Choice(title="Overlap", values=("allow", "skip", "queue one"))
+    paused = Attribute("True while it does not fire.")
+    runs = Attribute("Tuple of Run records, the oldest first, bounded.")
+
+    def update(minute=(), hour=(), dayOfMonth=(), month=(), dayOfWeek=(), delay=None,
+               schedule=None, timezone=None):
+        """Change when it is due; call `reschedule` of the service afterwards.
+
+        What is not given is open, as in `addCronJob`.  Raises BadSchedule, and
+        then nothing has changed.
+        """
+
+    def timeOfNextCall(now=None):
+        """Seconds since 1970 of the first due moment after *now* (same unit)."""
+
+
+class ITaskService(Interface):
+    """Keeps jobs and has them run.
+
+    Everything but the runtime's verbs is part of the caller's transaction.
+    """
+
+    jobs = Attribute("Mapping of all jobs by number.")
+    taskInterface = Attribute("Interface under which tasks are registered.")
+    processorFactory = Attribute("Makes the processor: (db, servicePath, **arguments).")
+    processorArguments = Attribute("Dictionary of arguments for the factory.")
+    settings = Attribute("Dictionary of settings that differ for this service.")
+    uuid = Attribute("Text that no other service bears.")
+
+    # -- tasks
+
+    def getAvailableTasks():
+        """{name: task} of the tasks that can be added here."""
+
+    def execute(task, input=None):
+        """Run a task now, in the caller's transaction, and return its output.
+
+        No job is made.  Errors of the task are raised.
+        """
+
+    # -- adding
+
+    def add(task, input=None, startLater=False, *, title="", priority=10, delay=None,
+            startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
+            retries=None):
+        """Make a job and return its number.
+
+        Part of the caller's transaction: it is queued when that commits.
+        startLater: it waits for `startJob`.  delay (seconds) or startAt (aware
+        datetime): not before.  startBefore (aware datetime or seconds from its
+        start time): not after, it ends `cancelled` with reason `expired`.
+        priority: smaller is more urgent.  concerns: objects of the database that
+        `jobsFor` finds it by, beside those in the input.  timeout, retries:
+        instead of the task's own.
+
+        Raises UnknownTask, BadInput (cannot be pickled, too large, breaks the
+        task's schema) or BadOption; nothing is stored then.
+        """
+
+    def addMany(task, inputs, startLater=False, **options):
+        """Make a job for each input; the numbers, in order.  Options as in `add`."""
+
+    def addCronJob(task, input=None, minute=(), hour=(), dayOfMonth=(), month=(),
+                   dayOfWeek=(), delay=None, *, schedule=None, timezone=None,
+                   missed="once", overlap="skip", title="", priority=10, tags=(),
+                   concerns=(), timeout=None, retries=None):
+        """Make a job that runs at certain times, and return its number.
+
+        Tuples of numbers as in ICronJob, in UTC unless a timezone (IANA name) is
+        given; or schedule: cron text ('*/5 2-4 * * mon', '@daily', '@every 90s')
+        or an ISchedule; or delay: once, after so many seconds.  missed: which of
+        the runs that came due while nobody looked are made up for.  overlap: what
+        happens when the last run is not finished yet.
+
+        Raises as `add`, and BadSchedule.
+        """
+
+    def copy(jobid, **changes):
+        """Add a job like this one, with options of `add` changed; its number.
+
+        A job without start time starts at once, even if the model waited.
+        """
+
+    # -- steering
+
+    def startJob(jobid):
+        """Queue a job that was added with startLater.  False if it was not waiting."""
+
+    def cancel(jobid):
+        """See to it that the job does not take effect any more.
+
+        A waiting job never starts.  A running one is asked to stop and cannot
+        commit.  Nothing happens to unknown and finished jobs.
+        """
+
+    def retry(jobid):
+        """Queue a job that ended in error or was cancelled, with full budgets.
+
+        Raises UnknownJob, or IllegalMove when it is not at an end.
+        """
+
+    def retryAll(task=None, tag=None, errorText=None, olderThan=None, limit=None):
+        """Retry the jobs in error that match; how many.
+
+        errorText: is part of the error, in any case; olderThan: seconds since
+        they ended.
+        """
+
+    def reschedule(jobid):
+        """Make an updated cron job wait for its new time."""
+
+    def pause(jobid):
+        """Stop a cron job from firing until `resume`."""
+
+    def resume(jobid):
+        """Let a paused cron job fire again, from now on."""
+
+    def runNow(jobid):
+        """Make a cron job's run at once, beside its schedule; the number of the run.
+
+        A job that waits for its time or its next attempt is queued instead.
+        """
+
+    # -- reading
+
+    def getJob(jobid):
+        """The job.  Raises UnknownJob."""
+
+    def getStatus(jobid):
+        """The status word.  Never lags.  Raises UnknownJob."""
+
+    def getResult(jobid):
+        """The output, or None; of a cron job that of its last finished run."""
+
+    def getError(jobid):
+        """The text of the error; 'None' when there is none, as ever."""
+
+    def getProgress(jobid):
+        """What the task told last (done, total, message, moment), or None."""
+
+    def counts():
+        """{status: number of jobs}; costs the same for any number of jobs."""
+
+    def queueLength():
+        """How many jobs wait to be started now."""
+
+    def oldestWaiting():
+        """Seconds that the longest waiting queued job has waited; 0.0 if none."""
+
+    def listJobs(status=None, task=None, owner=None, tag=None, after=None, limit=50):
+        """A page of jobs that match, the newest first: (jobs, key).
+
+        Pass *key* as *after* for the next page; None when there is none.
+        """
+
+    def jobsFor(object):
+        """The jobs that concern a stored object, the newest first."""
+
+    def workers():
+        """Who works for this service: a list of dictionaries."""
+
+    # -- tidying
+
+    def clean(status=(CANCELLED, ERROR, COMPLETED)):
+        """Remove the jobs with such a status; how many.
+
+        Raises BadStatus, a ValueError, for jobs that are not at their end.
+        """
+
+    def remove(jobid):
+        """Remove a job that is at its end."""
+
+    def prune(limit=200):
+        """Remove what has been kept long enough by the settings; how many.
+
+        Called by the runtime, in transactions of their own.
+        """
+
+    def check(repair=False):
+        """Compare all books with the jobs: a list of texts, empty when they agree."""
+
+    # -- processing by hand: the caller's transaction, no thread
+
+    def process(now=None):
+        """Run all that is due.  *now* is in seconds since 1970."""
+
+    def processNext(now=None, jobid=None):
+        """Run the next job that is due, or this claimed one.  True if there was one."""
+
+    def hasJobsWaiting(now=None):
+        """Whether `processNext` would find one.  Writes nothing."""
+
+    def claimNextJob(now=None):
+        """Take the next job off the queue, for `processNext(jobid=…)`; None if none."""
+
+    # -- processing by threads
+
+    def startProcessing():
+        """Start this service's thread in this process, at once.
+
+        Raises NotCommitted when the service is not stored in a database yet.
+        """
+
+    def stopProcessing():
+        """Take no more jobs in this process; returns at once.
+
+        What is in hand may end within the grace time, or is handed back.
+        """
+
+    def isProcessing():
+        """Whether the service is being processed in this process."""
+
+
+class IServiceDesk(Interface):
+    """The verbs of the runtime: each call is a transaction of its own."""
+
+    def dispatch(lease, finished, wanted, now):
+        """The clerk's round: fold in, bring due, claim up to *wanted* jobs."""
+
+    def runJob(claim, worker):
+        """Make one attempt of a claimed job, together with the commit around it."""
+
+    def failJob(claim, failure, worker):
+        """Keep why an attempt failed, and decide what follows."""
+
+
+class IProcessor(Interface):
+    """Works for a service: a callable that a thread runs until `running` ends."""
+
+    running = Attribute("False: come to an end.")
+
+    def __call__():
+        """Process jobs until `running` is false."""
+
+
+class IStartRemoteTasksEvent(Interface):
+    """Ask for the services named in the configuration to be started."""
+
+
+class IJobEvent(Interface):
+    """Something happened to a job.  Sent inside the transaction that does it, and
+    again when that is repeated: change stored data, or use an after-commit hook."""
+
+    object = Attribute("The job.")
+    job = Attribute("The job.")
+    service = Attribute("The service.")
+
+
+class IJobAdded(IJobEvent):
+    """A job was made."""
+
+
+class IJobMoved(IJobEvent):
+    """A job has a new status."""
+
+    origin = Attribute("The status before.")
+
+
+class IJobDelayed(IJobMoved):
+    """It waits for its time."""
+
+
+class IJobQueued(IJobMoved):
+    """It waits for its turn."""
+
+
+class IJobStarted(IJobMoved):
+    """An attempt begins."""
+
+
+class IJobRetrying(IJobMoved):
+    """An attempt failed and another follows."""
+
+
+class IJobHandedBack(IJobMoved):
+    """Its process stopped or died; it is queued again."""
+
+
+class IJobEnded(IJobMoved):
+    """It is at its end."""
+
+
+class IJobCompleted(IJobEnded):
+    """It did what it was made for."""
+
+
+class IJobFailed(IJobEnded):
+    """It ended in error."""
+
+
+class IJobCancelled(IJobEnded):
+    """Somebody cancelled it."""
+
+
+class IJobExpired(IJobCancelled):
+    """Its start deadline passed."""
+
+
+class IJobRemoved(IJobEvent):
+    """It is about to be removed from the service."""

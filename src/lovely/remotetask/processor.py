@@ -1,0 +1,196 @@
+"""What a service's thread runs: one job at a time, or several.
+
+A processor is made from a database and the path of a service, and is called in a
+thread of its own; without thread its verbs make one step each, in transactions
+of their own.
+"""
+import logging
+import threading
+
+from zope.component.hooks import setHooks
+from zope.interface import implementer
+
+from lovely.remotetask.errors import NotCommitted
+from lovely.remotetask.failure import in_log
+from lovely.remotetask.interfaces import IProcessor
+from lovely.remotetask.runtime.context import JobContext
+from lovely.remotetask.runtime.dispatcher import Dispatcher
+from lovely.remotetask.runtime.publication import Publication, path_of
+
+log = logging.getLogger(__name__)
+
+THREAD_STARTUP_WAIT = 0.05  # of release 0.5: kept for those who set it
+THREAD_PREFIX = "remotetasks."
+UNSAVED = b"\0" * 8
+
+# (database, oid of a service) -> (thread, processor), of this process.
+_threads: dict = {}
+_lock = threading.Lock()
+
+
+@implementer(IProcessor)
+class SimpleProcessor:
+    """Runs one job at a time, in the order of the queue.
+
+    waitTime: seconds of the longest nap where nothing can wake it.
+    """
+
+    maxThreads = 1
+
+    def __init__(self, db, servicePath, waitTime=1.0, maxThreads=None):
+        self.db = db
+        self.servicePath = tuple(servicePath)
+        self.waitTime = waitTime
+        if maxThreads is not None:
+            self.maxThreads = maxThreads
+        self.dispatcher = Dispatcher(
+            db, self.servicePath, slots=self.maxThreads, wait_seconds=waitTime)
+
+    def __call__(self):
+        """See IProcessor"""
+        self.dispatcher()
+
+    @property
+    def running(self):
+        """See IProcessor"""
+        return self.dispatcher.running
+
+    @running.setter
+    def running(self, value):
+        if not value:
+            self.dispatcher.stop()
+
+    @property
+    def threads(self):
+        """The threads that have a job in hand."""
+        return [worker.thread for worker in tuple(self.dispatcher.workers)
+                if worker.claim is not None]
+
+    def stop(self, grace=None):
+        self.dispatcher.stop(grace)
+
+    def hasJobsWaiting(self, now=None):
+        """Whether there is a job to claim."""
+        return self._call("hasJobsWaiting", now)
+
+    def claimNextJob(self, now=None):
+        """Claim a job, in a transaction of its own; its number, or None."""
+        return self._call("claimNextJob", now)
+
+    def processNext(self, jobid=None, now=None):
+        """Run a claimed job, or claim one first; False if there was none."""
+        if jobid is None:
+            jobid = self.claimNextJob(now)
+            if jobid is None:
+                return False
+        publication = Publication(self.db, self.servicePath)
+        try:
+            claim = publication.transact("claimByHand", jobid)
+            if claim is None:
+                return False
+            outcome = publication.attempt(claim, JobContext(jobid), "by hand")
+            publication.transact("settleByHand", [outcome])
+            return True
+        finally:
+            publication.close()
+
+    def _call(self, verb, *args):
+        publication = Publication(self.db, self.servicePath)
+        try:
+            return publication.transact(verb, *args)
+        finally:
+            publication.close()
+
+
+class MultiProcessor(SimpleProcessor):
+    """Runs up to *maxThreads* jobs at once."""
+
+    def __init__(self, db, servicePath, waitTime=1.0, maxThreads=5):
+        super().__init__(db, servicePath, waitTime, maxThreads)
+
+
+# -- the threads of this process
+
+
+def start(service) -> None:
+    """Start the thread of a stored service, unless it runs already."""
+    jar = service._p_jar
+    path = path_of(service) if jar is not None else ()
+    if jar is None or service._p_serial == UNSAVED or not path:
+        raise NotCommitted(
+            f"{service!r} cannot be processed: give it a place (parent and name, or "
+            "a name in the database root) and commit it first")
+    setHooks()
+    with _lock:
+        if _is_processing(service):
+            return
+        processor = service.processorFactory(
+            jar.db(), list(path), **service.processorArguments)
+        thread = threading.Thread(
+            target=processor, daemon=True, name=THREAD_PREFIX + ".".join(path))
+        _threads[_key(service)] = thread, processor
+        thread.start()
+
+
+def stop(service, grace=None) -> None:
+    """Ask the thread of a service to come to an end."""
+    with _lock:
+        found = _threads.pop(_key(service), None)
+    if found is not None:
+        _stop(found[1], grace)
+
+
+def is_processing(service) -> bool:
+    with _lock:
+        return _is_processing(service)
+
+
+def failed() -> BaseException | None:
+    """The error that has ended a service of this process for good, or None."""
+    with _lock:
+        processors = [processor for _, processor in _threads.values()]
+    for processor in processors:
+        error = getattr(getattr(processor, "dispatcher", None), "failed", None)
+        if error is not None:
+            return error
+    return None
+
+
+def stop_all(db=None, grace: float | None = None, wait: float = 5.0) -> list[str]:
+    """Stop all services of this process (of one database) and wait for the end.
+
+    Waits for the grace time and *wait* seconds more.  The names of threads that
+    have not come to an end; their jobs are given back by the next process.
+    """
+    with _lock:
+        found = {key: pair for key, pair in _threads.items() if db in (None, key[0])}
+        for key in found:
+            del _threads[key]
+    for _, processor in found.values():
+        _stop(processor, grace)
+    left = []
+    for thread, processor in found.values():
+        settings = getattr(getattr(processor, "dispatcher", None), "_settings", None)
+        allowed = grace if grace is not None else getattr(settings, "grace_seconds", 10.0)
+        thread.join(allowed + wait)
+        if thread.is_alive():
+            left.append(thread.name)
+            log.error("%s has not come to an end", in_log(thread.name))
+    return left
+
+
+def _stop(processor, grace) -> None:
+    if hasattr(processor, "stop"):
+        processor.stop(grace)
+    else:
+        processor.running = False
+
+
+def _is_processing(service) -> bool:
+    thread, processor = _threads.get(_key(service), (None, None))
+    return thread is not None and thread.is_alive() and bool(processor.running)
+
+
+def _key(service):
+    jar = service._p_jar
+    return (None if jar is None else jar.db()), service._p_oid

@@ -1,0 +1,407 @@
+"""One per service and process: claims for its workers, and keeps the books.
+
+    bell, schedule, time ──> look ──> one commit: fold in what ended, bring due, claim
+                              │                         │
+          worker threads <── hand out <─────────────────┘
+              │   run a job and commit, tell what became of it
+              └──> finished ──> folded in with the next claim
+
+The dispatcher is the named thread of the service.  Its workers have another
+prefix; each runs one job at a time.
+"""
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from functools import partial
+
+from lovely.remotetask import lifecycle
+from lovely.remotetask.clerk import SUSPECTS
+from lovely.remotetask.errors import StorageClosed
+from lovely.remotetask.failure import in_log
+from lovely.remotetask.runtime import rescue
+from lovely.remotetask.runtime.context import JobContext
+from lovely.remotetask.runtime.publication import (
+    Outcome, Publication, elsewhere, storage_closed)
+from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener, listen
+
+log = logging.getLogger(__name__)
+
+FOLD_SECONDS = 0.5    # what ended is folded in by then, if no claim comes first
+AHEAD_SECONDS = 0.1   # claimed ahead: as many jobs as are done in this time
+RETURN_SECONDS = 0.5  # after so long in one job, what was claimed ahead goes back
+RESCUE_SECONDS = 1.0
+STUMBLE_SECONDS = 1.0
+WORKER_PREFIX = "remotetask-worker."
+
+
+class TimeLimitExceeded(Exception):
+    """An attempt ran past its time limit."""
+
+
+class Worker:
+    """A thread that runs one claimed job after the other."""
+
+    def __init__(self, dispatcher: "Dispatcher", number: int):
+        self.dispatcher = dispatcher
+        self.claim = None
+        self.context: JobContext | None = None
+        self.since = 0.0
+        self.abandoned = False
+        self.cancelled_at: float | None = None
+        self.name = f"{dispatcher.name}/{number}"
+        self.thread = threading.Thread(
+            target=self.run, daemon=True,
+            name=f"{WORKER_PREFIX}{'.'.join(dispatcher.path)}.{number}")
+
+    def run(self) -> None:
+        dispatcher = self.dispatcher
+        publication = None
+        try:
+            publication = Publication(dispatcher.db, dispatcher.path, dispatcher.closed)
+            while (claim := dispatcher.next_claim(self)) is not None:
+                outcome = Outcome(claim.id, None)
+                try:
+                    outcome = publication.attempt(
+                        claim, self.context, self.name, dispatcher.conflict_tries)
+                finally:
+                    dispatcher.done(self, outcome)
+        except StorageClosed as error:
+            dispatcher.give_up(error)
+        except BaseException:
+            log.exception("worker %s stumbled, another takes its place", self.name)
+        finally:
+            dispatcher.left(self)
+            if publication is not None:
+                publication.abort()
+                publication.connection.close()
+
+
+class Dispatcher:
+    """Works for one service on *slots* threads, until `running` is false.
+
+    wait_seconds: the longest nap where nothing can wake it; changes made by
+    another process are then found by looking.
+    """
+
+    def __init__(self, db, path, slots: int = 1, wait_seconds: float = 1.0):
+        self.db, self.path, self.slots = db, tuple(path), slots
+        self.wait_seconds = wait_seconds
+        self.name = uuid.uuid4().hex
+        self.bell = Bell()
+        self.running = True
+        self.closed = threading.Event()     # set when all is over
+        self.failed: BaseException | None = None
+        self.lock = threading.Condition()   # guards what follows
+        self.ahead: list = []               # claimed, not begun; most urgent first
+        self.workers: list[Worker] = []
+        self.finished: deque[tuple[float, Outcome]] = deque()
+        self.mean: float | None = None      # seconds a job takes, of late
+        self.number = 0
+        self.widths: dict[str, int | None] = {}
+        self.conflict_tries = 5
+        self.conflicts = 0                  # in all, for who asks
+        self.done_count = 0
+        self._rescued = self._pruned = float("-inf")
+        self._stop_by: float | None = None
+
+    # -- in the dispatcher's own thread
+
+    def __call__(self) -> None:
+        rescue.living.add(self.name)
+        publication = listener = None
+        try:
+            publication = self.publication = Publication(self.db, self.path, self.closed)
+            listener = self._listen()
+            log.debug("dispatcher %s of %s begins", self.name, "/".join(self.path))
+            while True:
+                seen = self.bell.rings
+                nap = self._look_safely()
+                if nap is None:
+                    break
+                self.bell.wait(seen, nap)
+        finally:
+            self.running = False
+            self.closed.set()
+            with self.lock:
+                self.lock.notify_all()
+            if listener is not None:
+                listener.detach()
+            rescue.living.discard(self.name)
+            if publication is not None:
+                publication.abort()
+                publication.connection.close()
+            log.debug("dispatcher %s of %s ends", self.name, "/".join(self.path))
+
+    def stop(self, grace: float | None = None) -> None:
+        """Take no other job; let those in hand run for *grace* seconds, then hand
+        them back.  Returns at once."""
+        if grace is not None:
+            self._grace = grace
+        self.running = False
+        self.bell.ring()
+
+    _grace: float | None = None
+
+    def give_up(self, error: BaseException) -> None:
+        """The storage is gone for good: nothing can be done in this process."""
+        if self.failed is None:
+            log.critical("service %s stops: %s", "/".join(self.path), in_log(error))
+        self.failed = error
+        self.running = False
+        self.bell.ring()
+
+    def _listen(self) -> InvalidationListener | None:
+        service = self.publication.begin("look")
+        listen(self.db, service._p_oid, self.bell)
+        self._settings = service.effectiveSettings()
+        self.conflict_tries = self._settings.conflict_tries
+        inbox = service.queue.inbox._p_oid
+        self.publication.abort()
+        if rescue.exclusive(self.db) or inbox is None:
+            return None
+        listener = InvalidationListener(self.bell)
+        listener.attach(self.db, (inbox,))
+        return listener
+
+    def _look_safely(self) -> float | None:
+        """Seconds until the next look; None at the end."""
+        try:
+            return self.look()
+        except Exception as error:
+            if storage_closed(self.db):
+                self.give_up(error)
+            if self.failed is not None:
+                return None
+            if not self.running and isinstance(error, KeyError):
+                return None
+            log.exception("service %s stumbled, looks again", "/".join(self.path))
+            self.closed.wait(STUMBLE_SECONDS)
+            return 0.0
+
+    def look(self) -> float | None:
+        if self.failed is not None:
+            return None
+        now = time.monotonic()
+        if not self.running:
+            return self._wind_up(now)
+        unstarted = self._overtaken(now)
+        wanted, rooms, alone = self._wanted()
+        with self.lock:
+            in_hand = {worker.claim.id: worker.claim.token
+                       for worker in self.workers if worker.claim is not None}
+            known = in_hand.keys() | {claim.id for claim in self.ahead}
+            finished = [outcome for _, outcome in self.finished]
+            stale = bool(self.finished) and now - self.finished[0][0] >= FOLD_SECONDS
+        rescuing = now - self._rescued >= RESCUE_SECONDS
+        round = self.publication.transact(
+            "dispatch", self.name, finished=finished, fold=stale, wanted=wanted,
+            rooms=rooms, alone=alone, unstarted=unstarted, in_hand=in_hand, known=known,
+            rescuing=rescuing)
+        if rescuing:
+            self._rescued = now
+        with self.lock:
+            if round.folded:
+                for _ in finished:
+                    self.finished.popleft()
+            self.ahead = sorted(self.ahead + round.claims, key=lambda claim: claim.key)
+            self.widths.update(round.widths)
+            self._man()
+            self.lock.notify_all()
+        self._stop_those(round.gone, now)
+        self._end_overdue(now)
+        self._prune(now)
+        return self._nap(now, round)
+
+    def _wanted(self) -> tuple[int, dict[str, int], bool]:
+        """How many to claim, how many of each lane of limited width, and whether
+        nothing at all is in hand."""
+        with self.lock:
+            busy = [worker.claim for worker in self.workers if worker.claim is not None]
+            in_hand = busy + self.ahead
+            if any(claim.lane == SUSPECTS for claim in in_hand):
+                return 0, {}, False
+            free = self.slots - len(busy)
+            ahead = 0
+            if self.mean is not None:
+                ahead = min(self._settings.prefetch,
+                            int(AHEAD_SECONDS * self.slots / max(self.mean, 1e-5)))
+            wanted = free + ahead - len(self.ahead)
+            if len(self.ahead) > ahead // 2 + free:
+                wanted = 0
+            rooms = {}
+            for lane, width in self.widths.items():
+                if width is not None:
+                    busy_there = sum(claim.lane == lane for claim in in_hand)
+                    rooms[lane] = max(0, width - busy_there if ahead == 0
+                                      else max(width, ahead // 2) - busy_there)
+            return max(wanted, 0), rooms, not in_hand
+
+    def _overtaken(self, now: float) -> list:
+        """What was claimed ahead of a job that takes long: others may take it."""
+        with self.lock:
+            if not self.ahead or len(self.workers) < self.slots or not all(
+                    worker.claim is not None and now - worker.since > RETURN_SECONDS
+                    for worker in self.workers):
+                return []
+            unstarted, self.ahead = self.ahead, []
+            self.mean = RETURN_SECONDS
+            return unstarted
+
+    def _man(self) -> None:
+        """Have a thread for each job at hand, up to the number of slots."""
+        idle = sum(worker.claim is None for worker in self.workers)
+        while idle < len(self.ahead) and len(self.workers) < self.slots:
+            self.number += 1
+            worker = Worker(self, self.number)
+            self.workers.append(worker)
+            worker.thread.start()
+            idle += 1
+
+    def _stop_those(self, gone, now: float) -> None:
+        """Jobs in hand that were cancelled or taken away: ask them to stop."""
+        for worker in list(self.workers):
+            claim, context = worker.claim, worker.context
+            if claim is None or claim.id not in gone or context is None:
+                continue
+            context.stop()
+            if worker.cancelled_at is None:
+                worker.cancelled_at = now
+            elif now - worker.cancelled_at > self._settings.grace_seconds:
+                self._abandon(worker, claim)
+
+    def _end_overdue(self, now: float) -> None:
+        """Fence off the attempts that are past their time limit."""
+        for worker in list(self.workers):
+            claim, context = worker.claim, worker.context
+            if claim is None or context is None or context.expires is None \
+                    or now < context.expires:
+                continue
+            context.stop()
+            seconds = now - worker.since
+            error = TimeLimitExceeded(f"ran for {seconds:.1f} s, past its time limit")
+            log.warning("%s: %s; it cannot commit any more", context.label, error)
+            outcome = self.publication.fail(
+                claim, context, error, worker.name, lifecycle.TIMED_OUT)
+            self._abandon(worker, claim, outcome)
+
+    def _abandon(self, worker: Worker, claim, outcome: Outcome | None = None) -> None:
+        """Leave a thread to itself; its slot goes to a fresh one."""
+        with self.lock:
+            if worker.claim is not claim:
+                return  # it has just come to its end
+            worker.abandoned = True
+            worker.claim = None
+            self.workers.remove(worker)
+            self.finished.append(
+                (time.monotonic(), outcome or Outcome(claim.id, None)))
+        self.bell.ring()
+
+    def _prune(self, now: float) -> None:
+        if now - self._pruned < self._settings.retain_interval:
+            return
+        removed = self.publication.transact("prune")
+        if removed:
+            log.debug("removed %s jobs that were kept long enough", removed)
+            self.bell.ring()  # more may follow, after whatever is waiting
+        else:
+            self._pruned = now
+
+    def _nap(self, now: float, round) -> float:
+        """Seconds until something has to be looked at."""
+        if round.more:
+            return 0.0
+        naps = [self.wait_seconds]
+        if round.due_in is not None:
+            naps.append(max(round.due_in, 0.0))
+        with self.lock:
+            if self.finished:
+                naps.append(max(0.0, self.finished[0][0] + FOLD_SECONDS - now))
+            for worker in self.workers:
+                if worker.claim is not None and worker.context is not None:
+                    if worker.context.expires is not None:
+                        naps.append(max(0.0, worker.context.expires - now))
+                    if self.ahead:
+                        naps.append(RETURN_SECONDS)
+        return min(naps)
+
+    def _wind_up(self, now: float) -> float | None:
+        """The end: what is claimed ahead goes back, what runs may end in time."""
+        with self.lock:
+            unstarted, self.ahead = self.ahead, []
+            running = [worker for worker in self.workers if worker.claim is not None]
+            if self._stop_by is None:
+                grace = self._settings.grace_seconds if self._grace is None else self._grace
+                self._stop_by = now + grace
+            self.lock.notify_all()
+        overtime = now >= self._stop_by
+        hand_back = []
+        if overtime:
+            hand_back = [worker.claim for worker in running]
+        with self.lock:
+            finished = [self.finished.popleft()[1] for _ in range(len(self.finished))]
+        over = overtime or not running
+        if unstarted or hand_back or finished or over:
+            self.publication.transact("handBack", self.name, finished, unstarted,
+                                      hand_back, close=over)
+        if over:
+            for worker in running:
+                worker.context.stop()
+                self._abandon(worker, worker.claim)
+                log.warning("%s: handed back, its service stops", worker.context.label)
+            return None
+        self._end_overdue(now)
+        return min(0.5, self._stop_by - now)
+
+    # -- in the threads of the workers
+
+    def next_claim(self, worker: Worker):
+        """The next job for a worker, when there is one; None: go."""
+        with self.lock:
+            while True:
+                if worker.abandoned or self.closed.is_set():
+                    return None
+                claim = self._pick() if self.running else None
+                if claim is not None:
+                    worker.claim, worker.since = claim, time.monotonic()
+                    worker.cancelled_at = None
+                    worker.context = JobContext(
+                        claim.id, partial(elsewhere, self.db, self.path), self.bell.ring)
+                    return claim
+                if not self.running:
+                    return None
+                self.lock.wait()
+
+    def _pick(self):
+        for position, claim in enumerate(self.ahead):
+            width = self.widths.get(claim.lane)
+            if width is None or width > sum(
+                    worker.claim is not None and worker.claim.lane == claim.lane
+                    for worker in self.workers):
+                return self.ahead.pop(position)
+        return None
+
+    def done(self, worker: Worker, outcome: Outcome) -> None:
+        """A worker is through with its claim."""
+        with self.lock:
+            if worker.abandoned:
+                return
+            now = time.monotonic()
+            taken = now - worker.since
+            self.mean = taken if self.mean is None else 0.8 * self.mean + 0.2 * taken
+            self.conflicts += worker.context.conflicts
+            self.done_count += 1
+            worker.claim = None
+            self.finished.append((now, outcome))
+            hungry = len(self.ahead) <= self._settings.prefetch // 2
+            if self.widths:
+                self.lock.notify_all()  # its lane has room again
+        if hungry or not self.running:
+            self.bell.ring()
+
+    def left(self, worker: Worker) -> None:
+        with self.lock:
+            if worker in self.workers:
+                self.workers.remove(worker)
+        self.bell.ring()

@@ -1,0 +1,250 @@
+"""One call of the service, published on a connection of its own, as one transaction.
+
+    begin ── the job is still mine? ── run ── commit ──> done
+      ^            │ no                 │        │
+      │            └──> leave it        │        ├ conflict: again, after a pause
+      │                                 │        └ any other error: the outcome is
+      │                                 │          looked up, never guessed
+      └── conflict: again ──────────────┤
+                                        └ error: abort, keep why in a commit of its own
+"""
+import logging
+import threading
+from typing import NamedTuple
+
+from transaction.interfaces import TransientError
+from ZODB.POSException import StorageError
+
+from lovely.remotetask import lifecycle
+from lovely.remotetask.errors import NotMine, StorageClosed
+from lovely.remotetask.failure import Failure, in_log
+from lovely.remotetask.retry import CONFLICT_TRIES, conflict_pause
+
+log = logging.getLogger(__name__)
+
+ROOT = "Application"  # the name of the application in Zope's database root
+LONGEST_PAUSE = 5.0   # seconds between two looks at a storage that does not answer
+DRIVERS = ("psycopg2", "pg8000", "sqlite3", "MySQLdb", "relstorage", "ZEO")
+
+
+class Outcome(NamedTuple):
+    """What became of one claim: the facts that the clerk and the log need."""
+
+    id: int
+    status: str | None    # None: it was not mine any more
+    since: int = 0
+    simple: bool = False  # it ended, and nobody but the index needs to know
+    note: str = ""        # for the log, after the commit
+
+    @classmethod
+    def of(cls, job, note: str = "") -> "Outcome":
+        status = job.recordedStatus
+        return cls(job.id, status, job.since, note=note,
+                   simple=status in lifecycle.FINISHED and job.parent is None)
+
+
+def find(root, path):
+    """The object at a path (sequence of names) below a database root."""
+    place = root.get(ROOT, root)
+    if path and place is not root and path[0] in root and path[0] not in place:
+        place = root
+    for name in path:
+        place = place.getSiteManager() if name == "++etc++site" else place[name]
+    return place
+
+
+def path_of(service) -> tuple[str, ...]:
+    """The names that lead from the database root to a stored service.
+
+    A service without `__parent__` may stand in the root of the database itself.
+    """
+    names, place = [], service
+    while getattr(place, "__parent__", None) is not None and place.__name__:
+        names.append(place.__name__)
+        place = place.__parent__
+    if not names and service._p_jar is not None:
+        for name, value in service._p_jar.root().items():
+            if value is service:
+                return (name,)
+    return tuple(reversed(names))
+
+
+def elsewhere(db, path, manager):
+    """Another connection to the database, and how to find the service on it."""
+    return db.open(manager), lambda connection: find(connection.root(), path)
+
+
+class Publication:
+    """A thread's connection, on which it calls verbs of the service.
+
+    It uses the thread's own transaction manager: a task that asks for the present
+    transaction gets the one that its job will be committed with.
+    """
+
+    def __init__(self, db, path, stopping: threading.Event | None = None):
+        self.db, self.path = db, tuple(path)
+        self.stopping = stopping or threading.Event()
+        self.connection = db.open()
+        self.manager = self.connection.transaction_manager
+
+    def close(self) -> None:
+        self.manager.abort()
+        self.connection.close()
+
+    def service(self):
+        return find(self.connection.root(), self.path)
+
+    def begin(self, note: str):
+        self.manager.begin().note(note)
+        return self.service()
+
+    def abort(self) -> None:
+        try:
+            self.manager.abort()
+        except Exception:
+            log.debug("abort failed", exc_info=True)
+
+    def transact(self, verb: str, *args, **kwargs):
+        """Call a verb in a transaction of its own, again and again over conflicts."""
+        tries = 0
+        while True:
+            try:
+                result = getattr(self.begin(verb), verb)(*args, **kwargs)
+                self.manager.commit()
+                return result
+            except TransientError:
+                self.abort()
+                tries += 1
+                self.stopping.wait(min(conflict_pause(tries), LONGEST_PAUSE))
+                if tries > 200 and self.stopping.is_set():
+                    raise
+            except BaseException:
+                self.abort()
+                raise
+
+    # -- one attempt
+
+    def attempt(self, claim, context, worker: str = "",
+                conflict_tries: int = CONFLICT_TRIES) -> Outcome:
+        """Run a claimed job once; conflicts and outages are not attempts."""
+        conflicts = outages = 0
+        while True:
+            committing = False
+            try:
+                service = self.begin(f"runJob {claim.id}")
+                outcome = service.runJob(claim, context, worker, self.start_once)
+                context.flush()
+                committing = True
+                self.manager.commit()
+                log.info("%s: %s", context.label, outcome.note)
+                return outcome
+            except NotMine as gone:
+                self.abort()
+                return _not_mine(claim, gone)
+            except BaseException as error:
+                self.abort()
+                trouble = error
+            if isinstance(trouble, TransientError) and not disconnected(trouble):
+                if conflicts >= conflict_tries or context.once:
+                    return self.fail(claim, context, trouble, worker)
+                conflicts += 1
+                context.conflicts += 1
+                context.wait(conflict_pause(conflicts))
+            elif not committing and not disconnected(trouble):
+                return self.fail(claim, context, trouble, worker)
+            elif self.look_up(claim) is None and (
+                    context.once or not of_the_storage(trouble)):
+                return self.fail(claim, context, trouble, worker,
+                                 lifecycle.INTERRUPTED if context.once else None)
+            elif self.stopping.is_set():
+                return Outcome(claim.id, None)
+            else:
+                # Not charged: the next try sees whether it is done after all.
+                outages += 1
+                log.warning("%s: trouble with the storage, looking again: %s",
+                            context.label, in_log(trouble))
+                self.stopping.wait(min(0.05 * 2 ** outages, LONGEST_PAUSE))
+
+    def fail(self, claim, context, error, worker: str = "",
+             reason: str | None = None) -> Outcome:
+        """Keep why an attempt failed, in a transaction of its own."""
+        failure, silently = Failure.of(error), False
+        while True:
+            try:
+                outcome = self.transact(
+                    "failJob", claim, failure, error, worker, reason, silently)
+            except NotMine as gone:
+                return _not_mine(claim, gone)
+            except Exception as trouble:
+                if not of_the_storage(trouble):
+                    if silently:
+                        raise
+                    # A subscriber of the event must not keep the job from ending.
+                    log.exception("%s: trouble while its failure was kept", context.label)
+                    silently = True
+                self.look_up(claim)
+            else:
+                if outcome.status == lifecycle.ERROR:
+                    log.error("%s: %s\n%s", context.label, outcome.note,
+                              failure.traceback.rstrip())
+                else:
+                    log.warning("%s: %s", context.label, outcome.note)
+                return outcome
+
+    def start_once(self, claim, worker: str) -> None:
+        """Commit that an at-most-once job begins, before its task's code runs."""
+        self.transact("startOnce", claim, worker)
+        self.begin(f"runJob {claim.id}")
+
+    def look_up(self, claim) -> str | None:
+        """After a doubtful commit: None if the job is still mine, else its status.
+
+        Waits until the storage answers.  Raises StorageClosed if it never will.
+        """
+        pause = 0.1
+        while True:
+            try:
+                self.manager.begin()
+                sync = getattr(self.connection._storage, "sync", None)
+                if sync is not None:
+                    sync()
+                job = self.service().jobs.get(claim.id)
+                mine = job is not None and job.token == claim.token \
+                    and job.recordedStatus in (lifecycle.QUEUED, lifecycle.PROCESSING)
+                return None if mine else "" if job is None else job.recordedStatus
+            except Exception as error:
+                if storage_closed(self.db) or self.stopping.is_set():
+                    raise StorageClosed(
+                        "the storage has closed itself after an error; start a new "
+                        "process, it will look up what was committed") from error
+                log.warning("storage does not answer, looking again in %.1f s: %s",
+                            pause, in_log(error))
+                self.stopping.wait(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+            finally:
+                self.abort()
+
+
+def _not_mine(claim, gone: NotMine) -> Outcome:
+    if gone.args and gone.args[0] == lifecycle.COMPLETED:
+        log.info("job %s is completed: only the answer to its commit was lost", claim.id)
+    return Outcome(claim.id, None)
+
+
+def disconnected(error: BaseException) -> bool:
+    return type(error).__name__ == "ClientDisconnected"
+
+
+def of_the_storage(error: BaseException) -> bool:
+    """Whether an error out of a commit tells of the storage, not of the task."""
+    return isinstance(error, (StorageError, OSError)) \
+        or type(error).__module__.startswith(DRIVERS) or disconnected(error)
+
+
+def storage_closed(db) -> bool:
+    """Whether a FileStorage has closed itself, as it does when fsync fails."""
+    file = getattr(db.storage, "_file", None)
+    return getattr(file, "closed", False) or getattr(
+        db, "_mvcc_storage", None) is None
+
+

@@ -1,0 +1,27 @@
+"""Which leases are those of the lost: their jobs go back to the queue."""
+import uuid
+
+from ZODB.DemoStorage import DemoStorage
+from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
+
+# Storages that one process opens at a time: whoever else holds a lease is dead.
+EXCLUSIVE = (FileStorage, MappingStorage, DemoStorage)
+
+
+# What is claimed by hand in this process stands on a lease of this name.
+BY_HAND = "by-hand-" + uuid.uuid4().hex
+
+# Names of the leases of this process.
+living: set[str] = {BY_HAND}
+
+
+def exclusive(db) -> bool:
+    return isinstance(db.storage, EXCLUSIVE)
+
+
+def lost(leases, db) -> list:
+    """The leases whose dispatcher is dead.  Reads only."""
+    only_here = exclusive(db)
+    return [lease for lease in leases.values()
+            if lease.name not in living and (only_here or lease.proven_dead())]

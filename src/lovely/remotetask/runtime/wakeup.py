@@ -1,0 +1,116 @@
+"""The bell between those who bring work and those who wait."""
+import logging
+import threading
+from weakref import WeakKeyDictionary, WeakSet
+
+from zope.interface import implementer
+
+from lovely.remotetask.interfaces import IWakeup
+
+log = logging.getLogger(__name__)
+
+
+@implementer(IWakeup)
+class Bell:
+    """See IWakeup.
+
+    Read `rings`, look for work, then wait with what you read: a ring while you
+    looked ends the wait at once, so none is missed.
+    """
+
+    def __init__(self) -> None:
+        self.rings = 0
+        self._condition = threading.Condition()
+
+    def ring(self) -> None:
+        """See IWakeup"""
+        with self._condition:
+            self.rings += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int, seconds: float | None) -> bool:
+        """See IWakeup; True if it has rung."""
+        with self._condition:
+            return self._condition.wait_for(lambda: self.rings != seen, seconds)
+
+
+# database -> {oid of a service: bells of those who wait for its work}
+_waiting: WeakKeyDictionary = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def listen(db, oid: bytes, bell: IWakeup) -> None:
+    """Have *bell* rung when work for that service is committed in this process."""
+    with _lock:
+        _waiting.setdefault(db, {}).setdefault(oid, WeakSet()).add(bell)
+
+
+def ring(db, oid: bytes) -> None:
+    with _lock:
+        bells = tuple(_waiting.get(db, {}).get(oid, ()))
+    for bell in bells:
+        bell.ring()
+
+
+def ring_after_commit(service) -> None:
+    """Ring for *service* once the present transaction is committed."""
+    jar = service._p_jar
+    if jar is None:
+        return
+    present = jar.transaction_manager.get()
+    try:
+        present.data(service)
+    except KeyError:
+        present.set_data(service, True)
+        present.addAfterCommitHook(_after_commit, (jar.db(), service._p_oid))
+
+
+def _after_commit(committed: bool, db, oid: bytes) -> None:
+    if committed:
+        ring(db, oid)
+
+
+class InvalidationListener:
+    """Rings when another process changes a watched object: ZEO tells its clients so.
+
+    It stands among the instances of ZODB's MVCC adapter, whose names are private:
+    where they are not as known, `attach` answers False and polling goes on.  The
+    methods are called under locks and in ZEO's own thread: they only ring.
+    """
+
+    def __init__(self, bell: IWakeup):
+        self.bell = bell
+        self.watched: frozenset[bytes] = frozenset()
+        self._adapter = None
+
+    def attach(self, db, oids) -> bool:
+        from ZODB.mvccadapter import MVCCAdapter
+
+        self.watched = frozenset(oids)
+        adapter = getattr(db, "_mvcc_storage", None)
+        if not isinstance(adapter, MVCCAdapter):
+            return False
+        try:
+            with adapter._lock:
+                adapter._instances.add(self)
+        except (AttributeError, TypeError):
+            log.debug("the storage cannot tell of changes, polling instead")
+            return False
+        self._adapter = adapter
+        return True
+
+    def detach(self) -> None:
+        adapter, self._adapter = self._adapter, None
+        if adapter is not None:
+            with adapter._lock:
+                getattr(adapter, "_instances", set()).discard(self)
+
+    def _invalidate(self, tid, oids) -> None:
+        if not self.watched.isdisjoint(oids):
+            self.bell.ring()
+
+    def _invalidateCache(self) -> None:
+        self.bell.ring()
+
+    release = close = detach
+

@@ -1,0 +1,148 @@
+"""What can be set, where it is read from, and what is allowed.
+
+Three sources, one model: what a service stores wins over the environment, that
+over the section of zope.conf, that over the default.
+
+    <product-config lovely.remotetask>          REMOTETASK_MAX_THREADS=8
+      autostart site1@tasks, @tasks             service.configure(max_threads=8)
+      max-threads 8
+    </product-config>
+
+A wrong value is one clear message; the value that stood before goes on.
+"""
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+
+from lovely.remotetask.errors import BadSetting
+from lovely.remotetask.failure import in_log
+
+log = logging.getLogger("lovely.remotetask")
+
+SECTION = "lovely.remotetask"
+PREFIX = "REMOTETASK_"
+
+
+def _number(default, low, high, text):
+    return field(default=default, metadata=dict(low=low, high=high, text=text))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One field per setting; `text` says what it does, `low` and `high` bound it."""
+
+    autostart: str = field(default="", metadata=dict(
+        text="services to start with the database: site@name, site@*, *@name, *@*, @name"))
+    wait_seconds: float = _number(
+        1.0, 0.001, 3600, "longest nap of an idle service where nothing can wake it, seconds")
+    max_threads: int = _number(5, 1, 1000, "threads of a MultiProcessor")
+    grace_seconds: float = _number(
+        10.0, 0, 86_400, "how long a stopping service lets jobs run on, seconds")
+    prefetch: int = _number(
+        50, 1, 1000, "most jobs claimed in one commit, while jobs are short")
+    input_limit: int = _number(1_000_000, 100, 2**31, "largest input, bytes pickled")
+    output_limit: int = _number(1_000_000, 100, 2**31, "largest output, bytes pickled")
+    crash_limit: int = _number(3, 1, 100, "processes a job may take down by itself")
+    conflict_tries: int = _number(
+        5, 0, 100, "how often one attempt is repeated because of conflicts")
+    retain_completed: float = _number(
+        7.0, 0, 36_500, "days that completed and cancelled jobs are kept; 0: for ever")
+    retain_errors: float = _number(30.0, 0, 36_500, "days that jobs in error are kept; 0: for ever")
+    retain_count: int = _number(
+        100_000, 0, 2**31, "most finished jobs kept per status; 0: any number")
+    retain_interval: float = _number(60.0, 0.01, 86_400, "seconds from one tidying to the next")
+    missed_bound: int = _number(100, 1, 10_000, "most missed runs of a schedule made up for")
+    missed_grace: float = _number(
+        60.0, 0, 86_400, "seconds that a run may be late and is not yet missed")
+
+    def changed(self, values: Mapping[str, object]) -> "Settings":
+        """These settings with some replaced.  Raises BadSetting."""
+        return replace(self, **{
+            (name := _name(key)): _value(name, given) for key, given in values.items()})
+
+
+FIELDS = {each.name: each for each in fields(Settings)}
+
+
+def _name(key: str) -> str:
+    name = str(key).lower().replace("-", "_")
+    if name not in FIELDS:
+        raise BadSetting(f"there is no setting {key!r}; settings are {', '.join(FIELDS)}")
+    return name
+
+
+def _value(name: str, given):
+    default, meta = FIELDS[name].default, FIELDS[name].metadata
+    if isinstance(default, str):
+        return str(given)
+    kind = type(default)
+    try:
+        value = float(given)
+        if isinstance(given, bool) or kind is int and value != int(value):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        wanted = "a whole number" if kind is int else "a number"
+        raise BadSetting(
+            f"setting {name.replace('_', '-')} cannot be {given!r}: "
+            f"{wanted} is wanted ({meta['text']})") from None
+    if not meta["low"] <= value <= meta["high"]:
+        raise BadSetting(
+            f"setting {name.replace('_', '-')} cannot be {given!r}: it goes from "
+            f"{meta['low']} to {meta['high']} ({meta['text']})")
+    return kind(value)
+
+
+def read(base: Settings, values: Mapping[str, object], source: str) -> Settings:
+    """*base* with the values of a source; each wrong one is a line in the log."""
+    for key, given in values.items():
+        try:
+            base = base.changed({key: given})
+        except BadSetting as error:
+            log.error("%s: %s", source, in_log(error))
+    return base
+
+
+def product_configuration() -> Mapping[str, str]:
+    """The section of zope.conf, of either family of Zope; {} without."""
+    try:
+        from zope.app.appsetup.product import getProductConfiguration
+    except ImportError:
+        found = None
+    else:
+        found = getProductConfiguration(SECTION)
+    if found is None:
+        try:
+            from App.config import getConfiguration
+        except ImportError:
+            return {}
+        found = getattr(getConfiguration(), "product_config", {}).get(SECTION)
+    return found or {}
+
+
+def environment() -> Mapping[str, str]:
+    return {key[len(PREFIX):]: value for key, value in os.environ.items()
+            if key.startswith(PREFIX) and key[len(PREFIX):].lower() in FIELDS}
+
+
+_process: Settings | None = None
+
+
+def process() -> Settings:
+    """The settings of this process, without what services store."""
+    global _process
+    if _process is None:
+        _process = load()
+    return _process
+
+
+def load() -> Settings:
+    base = read(Settings(), product_configuration(), f"product-config {SECTION}")
+    return read(base, environment(), "environment")
+
+
+def reload() -> Settings:
+    """Read the sources again, at the start of an application."""
+    global _process
+    _process = load()
+    return _process

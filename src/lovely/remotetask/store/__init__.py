@@ -1,0 +1,1 @@
+"""What is stored: small things, each with one kind of writer."""

@@ -1,0 +1,101 @@
+"""What a task is made from."""
+import contextvars
+
+import zope.component
+from zope.interface import implementer
+
+from lovely.remotetask.errors import BadOption, TaskError
+from lovely.remotetask.interfaces import ITask
+from lovely.remotetask.retry import RetryPolicy, backoff
+
+__all__ = ["RetryPolicy", "SimpleTask", "TaskError", "backoff", "context", "task"]
+
+_running: contextvars.ContextVar = contextvars.ContextVar(
+    "lovely.remotetask.context", default=None)
+
+
+def context():
+    """The IJobContext of the attempt that runs in this thread, or None."""
+    return _running.get()
+
+
+def enter(found):
+    """An attempt begins in this thread; what `leave` needs."""
+    return _running.set(found)
+
+
+def leave(token) -> None:
+    _running.reset(token)
+
+
+@implementer(ITask)
+class SimpleTask:
+    """A task made from a function of the input.
+
+    wantsContext: the function takes the IJobContext as its second argument.
+    The other options are those of ITask.
+    """
+
+    def __init__(self, func, inputSchema=None, outputSchema=None, *,
+                 wantsContext=False, retries=None, retryPolicy=None, timeout=None,
+                 lane="", laneWidth=None, atMostOnce=False, doc=None):
+        if not callable(func):
+            raise BadOption("func", func, "it must be callable")
+        if timeout is not None and not timeout > 0:
+            raise BadOption("timeout", timeout, "seconds, more than 0, or None")
+        if laneWidth is not None and not (lane and laneWidth >= 1):
+            raise BadOption("laneWidth", laneWidth, "1 or more, and only with a lane")
+        if retries is not None and not (isinstance(retries, int) and retries >= 0):
+            raise BadOption("retries", retries, "a whole number from 0 on, or None")
+        self.func = func
+        self.inputSchema = inputSchema
+        self.outputSchema = outputSchema
+        self.wantsContext = wantsContext
+        self.retries = retries
+        self.retryPolicy = retryPolicy
+        self.timeout = timeout
+        self.lane = lane
+        self.laneWidth = laneWidth
+        self.atMostOnce = atMostOnce
+        self.doc = doc or func.__doc__ or ""
+
+    def __call__(self, service, jobid, input):
+        """See ITask"""
+        if self.wantsContext:
+            return self.func(input, context())
+        return self.func(input)
+
+    def __repr__(self) -> str:
+        return f"<SimpleTask {self.func!r}>"
+
+
+def task(name, **options):
+    """Register a function as a task under an explicit name; the function is returned.
+
+        @task("thumbnails.make", timeout=60, retries=5)
+        def make(input):
+            ...
+
+    The name is what jobs store: it can stay when the function moves.  Options as
+    of SimpleTask; `wantsContext=True` passes the context as second argument.
+    The registration is global and happens on import.
+    """
+    if not isinstance(name, str) or not name:
+        raise BadOption("name", name, "a task needs a name of its own, a text")
+
+    def register(func):
+        utility = SimpleTask(func, **options)
+        zope.component.getGlobalSiteManager().registerUtility(
+            utility, ITask, name=name, info=f"{func.__module__}.{func.__qualname__}")
+        func.task = utility
+        func.taskName = name
+        return func
+    return register
+
+
+def echo(input):
+    """Return the input."""
+    return input
+
+
+echoTask = SimpleTask(echo)
