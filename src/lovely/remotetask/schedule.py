@@ -450,7 +450,7 @@ def _second_pass(since: datetime, zone: zoneinfo.ZoneInfo
     here = since.astimezone(zone)
     now, then = here.utcoffset(), here.replace(fold=1).utcoffset()
     assert now is not None and then is not None
-    if here.fold or now <= then:
+    if now <= then:
         return None
     change = _change(since, since + (now - then), zone).replace(tzinfo=None)
     return change + then, change + now
