@@ -295,7 +295,7 @@ class CronJob(Job):
         if schedule is not None and (delay or any(fields.values())):
             raise BadSchedule("give a schedule, or fields, or a delay: only one of them")
         fields.update(delay=delay, text=schedule, timezone=timezone)
-        made = make_schedule(**fields)
+        made = make_schedule(**fields, anchor=self.created)
         status = lifecycle.CRONJOB if made is not None else lifecycle.DELAYED
         if self.recordedStatus in (lifecycle.STARTLATER, status):
             self._enter(status, None)
@@ -312,7 +312,7 @@ class CronJob(Job):
         if made is None and not self.delay:
             made = self._v_schedule = make_schedule(
                 self.minute, self.hour, self.dayOfMonth, self.month, self.dayOfWeek,
-                self.delay, self.text, self.timezone)
+                self.delay, self.text, self.timezone, self.created)
         return made
 
     def timeOfNextCall(self, now=None):
@@ -353,12 +353,16 @@ def check_delay(delay):
     return delay
 
 
-def make_schedule(minute, hour, dayOfMonth, month, dayOfWeek, delay, text, timezone):
-    """The ISchedule of these fields; None for a job that only waits."""
+def make_schedule(minute, hour, dayOfMonth, month, dayOfWeek, delay, text, timezone,
+                  anchor=None):
+    """The ISchedule of these fields; None for a job that only waits.
+
+    anchor: the moment that intervals in cron text count from.
+    """
     if delay:
         return None
     if text is None:
         return Schedule(minute, hour, dayOfMonth, month, dayOfWeek, timezone)
     if isinstance(text, str):
-        return schedule.parse(text, timezone)
+        return schedule.parse(text, timezone, anchor)
     return text

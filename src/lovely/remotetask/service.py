@@ -27,11 +27,14 @@ from lovely.remotetask.runtime import frames, rescue
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import Outcome
 from lovely.remotetask.runtime.wakeup import ring_after_commit
+from lovely.remotetask.startup import bootStrapSubscriber, getAutostartServiceNames
 from lovely.remotetask.store.index import Index, object_key
 from lovely.remotetask.store.jobs import Jobs
 from lovely.remotetask.store.leases import Leases
 from lovely.remotetask.store.queue import FOLD, Queue
 from lovely.remotetask.store.scheduled import Scheduled
+
+__all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
 
 log = logging.getLogger(__name__)
 

@@ -58,11 +58,11 @@ FLOORS = {
         "processor": "what a service's thread runs",
     },
     "hall": {
+        "startup": "which services start with the database",
         "service": "the verbs, in the order of a job's life",
         "": "the door: what a user types on day one",
     },
     "edges": {
-        "startup": "services that start with the database",
         "zcml": "tasks, registered in ZCML",
         "app": "the application: a database, the ZMI and a web server",
         "cli": "the command line",

@@ -1,0 +1,152 @@
+"""Which services start with the database.
+
+    site@name   a service in a site of the root      *@name   of that name in any site
+    site@*      all services of a site               *@*      all services
+    @name       a service in the root itself
+
+A directive that means nothing is one line in the log, and the rest start.
+"""
+import logging
+import re
+
+from zope.component import adapter
+from zope.component.interfaces import ISite
+from zope.processlifetime import IDatabaseOpenedWithRoot
+
+from lovely.remotetask import settings
+from lovely.remotetask.failure import in_log
+from lovely.remotetask.interfaces import ITaskService
+from lovely.remotetask.runtime.publication import ROOT
+
+log = logging.getLogger("lovely.remotetask")
+
+ROOT_SITE = "root"  # what the log calls the root
+
+
+def getAutostartServiceNames():
+    """The directives of the configuration, in order."""
+    text = settings.product_configuration().get("autostart")
+    if text is None:
+        text = settings.process().autostart
+    return [name for name in re.split(r"[,\s]+", text or "") if name]
+
+
+@adapter(IDatabaseOpenedWithRoot)
+def bootStrapSubscriber(event):
+    """Start the services that the configuration names.
+
+    Does nothing to services that run already, so it can be called again and again.
+    """
+    settings.reload()
+    directives = getAutostartServiceNames()
+    if not directives:
+        return
+    log.info("handling event IStartRemoteTasksEvent")
+    connection = event.database.open()
+    try:
+        root = application(connection)
+        for directive in directives:
+            try:
+                start_by(root, directive)
+            except Exception:
+                log.exception("directive %s could not be obeyed", in_log(directive))
+    finally:
+        connection.transaction_manager.abort()
+        connection.close()
+
+
+def application(connection):
+    """The application in a database, or the root of a database without one."""
+    root = connection.root()
+    return root.get(ROOT, root)
+
+
+def start_by(root, directive: str) -> int:
+    """Start what a directive names; how many services it names."""
+    parts = directive.split("@")
+    if len(parts) != 2 or not parts[1]:
+        log.error("directive %s is not understood: write site@name, site@*, *@name, "
+                  "*@* or @name", in_log(directive))
+        return 0
+    site, name = parts
+    if site not in ("", "*") and find_site(root, site) is None:
+        log.error("site %s not found", in_log(site))
+        return 0
+    found = list(services(root, site or ROOT_SITE, name))
+    for site_name, service_name, service in found:
+        start(site_name, service_name, service)
+    if not found and "*" in parts:
+        log.warning("no services started by directive %s", in_log(directive))
+    elif not found:
+        log.error("service %s on site %s not found", in_log(name), in_log(site or ROOT_SITE))
+    return len(found)
+
+
+def start(site_name: str, name: str, service) -> None:
+    if service.isProcessing():
+        return
+    try:
+        service.startProcessing()
+    except Exception as error:
+        log.error("service %s on site %s could not be started: %s",
+                  in_log(name), in_log(site_name), in_log(error))
+    else:
+        log.info("service %s on site %s started", name, site_name)
+
+
+def services(root, site: str = "*", name: str = "*"):
+    """(site name, service name, service) of what matches, the root's first."""
+    for site_name, place in sites(root, site):
+        for service_name, service in services_in(place):
+            if name in ("*", service_name):
+                yield site_name, service_name, service
+
+
+def sites(root, wanted: str = "*"):
+    """(name, site): the root, and the sites in it; or the one that is wanted."""
+    if wanted not in ("*", ROOT_SITE):
+        place = find_site(root, wanted)
+        if place is not None:
+            yield wanted, place
+        return
+    yield ROOT_SITE, root
+    if wanted == "*":
+        for name, place in root.items():
+            if ISite.providedBy(place):
+                yield name, place
+
+
+def find_site(root, path: str):
+    """The site at a path of names with slashes below the root, or None."""
+    place = root
+    for name in path.split("/"):
+        try:
+            place = place[name]
+        except (KeyError, TypeError, AttributeError):
+            return None
+    return place if ISite.providedBy(place) else None
+
+
+def services_in(place):
+    """(name, service) of the services of one site, those above it left out.
+
+    They are found by their registration as ITaskService utility; in a place that is
+    no site, by their own names.
+    """
+    found = {}
+    if ISite.providedBy(place):
+        for each in place.getSiteManager().registeredUtilities():
+            if each.provided.isOrExtends(ITaskService):
+                found[each.name] = each.component
+    known = {id(service) for service in found.values()}
+    for name, value in _items(place):
+        if ITaskService.providedBy(value) and id(value) not in known:
+            found.setdefault(name, value)
+    return sorted(found.items())
+
+
+def _items(place):
+    try:
+        return list(place.items())
+    except AttributeError:
+        return []
