@@ -1,0 +1,119 @@
+"""The pages of the documentation, run as tests."""
+import doctest
+import logging
+import threading
+import unittest
+from pathlib import Path
+
+import transaction
+import ZODB
+
+from zope.component.hooks import setHooks, setSite
+from zope.processlifetime import DatabaseOpenedWithRoot
+from zope.site.folder import rootFolder
+from zope.site.site import LocalSiteManager
+from zope.site.testing import siteSetUp, siteTearDown
+from zope.testing.loggingsupport import InstalledHandler
+
+from lovely.remotetask import lifecycle, processor, settings
+from lovely.remotetask.processor import THREAD_PREFIX
+from lovely.remotetask.service import bootStrapSubscriber
+
+CHECKOUT = Path(__file__).parents[4]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+WAIT_SECONDS = 20
+
+
+class Story:
+    """What a page finds around it: an application in a database, and its helpers."""
+
+    def __init__(self, test):
+        siteSetUp()
+        setHooks()
+        self.db = ZODB.DB(None)
+        self.connection = self.db.open()
+        self.root = self.connection.root()["Application"] = rootFolder()
+        self.root.setSiteManager(LocalSiteManager(self.root))
+        transaction.commit()
+        self.log = InstalledHandler("lovely.remotetask", level=logging.INFO)
+        test.globs.update(
+            root=self.root, db=self.db, log_info=self.log, configure=self.configure,
+            start_with=self.start_with, stop=self.stop, show_threads=self.show_threads,
+            wait_for=self.wait_for)
+        test.story = self
+
+    def close(self, test):
+        transaction.abort()
+        processor.stop_all(self.db, grace=5)
+        self.log.uninstall()
+        self.connection.close()
+        self.db.close()
+        self.configure(None)
+        setSite(None)
+        siteTearDown()
+
+    def configure(self, autostart):
+        """Put the directives where zope.conf would."""
+        from zope.app.appsetup.product import setProductConfiguration
+        setProductConfiguration(
+            settings.SECTION, None if autostart is None else {"autostart": autostart})
+        settings.reload()
+        self.log.clear()
+
+    def start_with(self, autostart):
+        """Open the database under this configuration, and show the log."""
+        self.configure(autostart)
+        bootStrapSubscriber(DatabaseOpenedWithRoot(self.db))
+        print(self.log)
+
+    def stop(self, *services):
+        for service in services:
+            service.stopProcessing()
+            assert not service.isProcessing()
+
+    def show_threads(self):
+        """The threads of services, once those that were stopped have gone."""
+        stopped = [thread for thread in threading.enumerate()
+                   if thread.name.startswith(THREAD_PREFIX)
+                   and thread not in [pair[0] for pair in processor._threads.values()]]
+        for thread in stopped:
+            thread.join(WAIT_SECONDS)
+        for name in sorted(thread.name for thread in threading.enumerate()
+                           if thread.name.startswith(THREAD_PREFIX)):
+            print(name)
+
+    def wait_for(self, service, jobid, status):
+        """Wait until a job has a status, or has come to another end."""
+        for _ in range(WAIT_SECONDS * 100):
+            transaction.begin()
+            if service.getStatus(jobid) in (status, *lifecycle.FINISHED):
+                break
+            threading.Event().wait(0.01)
+        assert service.getStatus(jobid) == status, service.getStatus(jobid)
+
+
+def story(name):
+    return doctest.DocFileSuite(
+        str(CHECKOUT / name), module_relative=False, encoding="utf-8",
+        optionflags=FLAGS, setUp=Story, tearDown=lambda test: test.story.close(test))
+
+
+class TheMap(unittest.TestCase):
+
+    def test_the_readme_lists_every_room_in_its_order(self):
+        from lovely.remotetask.tests.test_map import FLOORS
+        text = (CHECKOUT / "README.txt").read_text(encoding="utf-8")
+        table = text[text.index("floor    room"):text.index("edges ")]
+        listed = [line[9:32].strip() for line in table.splitlines()[2:] if line[9:].strip()]
+        wanted = [room.replace(".", "/") for floor in
+                  ("words", "values", "store", "runtime", "hall")
+                  for room in FLOORS[floor] if room not in ("", "store", "runtime")]
+        self.assertEqual(listed, wanted)
+
+
+def test_suite():
+    suite = unittest.TestSuite()
+    suite.addTest(unittest.defaultTestLoader.loadTestsFromTestCase(TheMap))
+    if (CHECKOUT / "README.txt").exists():
+        suite.addTest(story("README.txt"))
+    return suite
