@@ -25,6 +25,8 @@ UNSAVED = b"\0" * 8
 
 # (database, oid of a service) -> (thread, processor), of this process.
 _threads: dict = {}
+# The same of those that were told to stop and have not come to an end.
+_ending: list = []
 _lock = threading.Lock()
 
 
@@ -134,8 +136,12 @@ def start(service) -> None:
 
 def stop(service, grace=None) -> None:
     """Ask the thread of a service to come to an end."""
+    key = _key(service)
     with _lock:
-        found = _threads.pop(_key(service), None)
+        found = _threads.pop(key, None)
+        _ending[:] = [each for each in _ending if each[1].is_alive()]
+        if found is not None:
+            _ending.append((key[0], *found))
     if found is not None:
         _stop(found[1], grace)
 
@@ -163,13 +169,13 @@ def stop_all(db=None, grace: float | None = None, wait: float = 5.0) -> list[str
     have not come to an end; their jobs are given back by the next process.
     """
     with _lock:
-        found = {key: pair for key, pair in _threads.items() if db in (None, key[0])}
-        for key in found:
-            del _threads[key]
-    for _, processor in found.values():
+        keys = [key for key in _threads if db in (None, key[0])]
+        running = [_threads.pop(key) for key in keys]
+        ending = [each[1:] for each in _ending if db in (None, each[0])]
+    for _, processor in running:
         _stop(processor, grace)
     left = []
-    for thread, processor in found.values():
+    for thread, processor in running + ending:
         settings = getattr(getattr(processor, "dispatcher", None), "_settings", None)
         allowed = grace if grace is not None else getattr(settings, "grace_seconds", 10.0)
         thread.join(allowed + wait)

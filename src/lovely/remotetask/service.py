@@ -71,18 +71,18 @@ class TaskService(Contained, Persistent):
 
     def getAvailableTasks(self):
         """See ITaskService"""
-        here = frames.site_above(self)
         found = {}
-        if here is not None:
-            found.update(getUtilitiesFor(self.taskInterface, context=self))
+        site = frames.site_above(self)
+        if site is not None:
+            found.update(site.getSiteManager().getUtilitiesFor(self.taskInterface))
         found.update(getUtilitiesFor(self.taskInterface))
         return found
 
     def findTask(self, name):
-        """The task of that name, here or in the present site; None without."""
+        """The task of that name, in the present site or in the service's; None without."""
         task = queryUtility(self.taskInterface, name)
-        if task is None and frames.site_above(self) is not None:
-            task = queryUtility(self.taskInterface, name, context=self)
+        if task is None and (site := frames.site_above(self)) is not None:
+            task = site.getSiteManager().queryUtility(self.taskInterface, name)
         return task
 
     def configure(self, **values):
