@@ -89,7 +89,6 @@ def fingerprint(sources):
 
 
 def build():
-    say("Making the environment of lovely.remotetask; the first time takes a minute.")
     if not is_done(PACKAGES):
         make_packages()
         set_done(PACKAGES)
@@ -98,6 +97,7 @@ def build():
 
 
 def make_packages():
+    say("Making the environment of lovely.remotetask: this takes a minute, once.")
     shutil.rmtree(VENV, ignore_errors=True)
     say("[1/3] a virtual environment for Python %d.%d" % sys.version_info[:2])
     make_venv()

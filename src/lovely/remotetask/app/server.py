@@ -1,0 +1,180 @@
+"""The application as one thing that is started and stopped.
+
+    port ──> directory ──> login ──> zope.conf, ZCML ──> database ──> web ──> at work
+                                                            │
+                              root, services of the first start, autostart
+
+Stopping goes back the same way: each step leaves behind what undoes it.
+"""
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+
+from lovely.remotetask import processor
+from lovely.remotetask.app import configuration, login
+from lovely.remotetask.app.directory import Directory
+from lovely.remotetask.app.problems import CannotStart
+from lovely.remotetask.app.terminal import Terminal
+from lovely.remotetask.app.web import WebServer
+
+log = logging.getLogger("lovely.remotetask.app")
+
+#: How long jobs in hand may run on when the application stops. What is not done
+#: by then is handed back; the next start goes on with it.
+GRACE_SECONDS = 0.5
+
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+class Application:
+    """What is to be started.  `start` raises CannotStart, with nothing left open.
+
+    `on_start` is a list of functions that are called with the running
+    application when it is at work.
+    """
+
+    def __init__(self, directory="var", host="127.0.0.1", port=8080, *,
+                 example=None, threads=4, stream=None):
+        self.directory = Directory(directory)
+        self.host, self.port, self.threads = host, port, threads
+        self.example = example
+        self.stream = stream
+        self.on_start = []
+
+    def start(self):
+        with ExitStack() as undo:
+            running = Running(self.directory, undo)
+            self._start(running)
+            for function in self.on_start:
+                function(running)
+            running._undo = undo.pop_all()
+        log.info("the application is at work on %s", running.url)
+        return running
+
+    def _start(self, running):
+        web = WebServer(self.host, self.port, self.threads)
+        running.on_stop(web.socket.close)
+        running.url = web.url
+        self.directory.prepare(self.example)
+        running.login = login.get(self.directory.login)
+        terminal = Terminal(self.stream)
+        running.on_stop(logging.getLogger().removeHandler, terminal)
+        options = configuration.read(self.directory.conf)
+        login.define(running.login)  # before the ZCML, which grants it everything
+        configuration.apply(options, terminal)
+        running.db = configuration.open_databases(options)
+        running.on_stop(configuration.close_databases, running.db)
+        running.on_stop(processor.stop_all, running.db, GRACE_SECONDS, GRACE_SECONDS)
+        web.start(running.db)
+        running.on_stop(web.stop)
+        if not web.is_local:
+            log.warning("the web server can be reached from other machines, and "
+                        "passwords come to it unencrypted: put a proxy before it")
+
+
+class Running:
+    """An application at work: `directory`, `db`, `url` and `login`."""
+
+    db = url = login = None
+
+    def __init__(self, directory, undo):
+        self.directory = directory
+        self._undo = undo
+
+    def on_stop(self, function, *arguments):
+        """Have *function* called when the application stops.
+
+        What came last goes first: what is added here after the start is called
+        while the database is open and the services are at work.
+        """
+        self._undo.callback(_safely, function, *arguments)
+
+    def stop(self):
+        """Stop the web server, then the services, then close the database."""
+        self._undo.close()
+
+
+def _safely(function, *arguments):
+    """One step of stopping that fails must not keep the database open."""
+    try:
+        function(*arguments)
+    except Exception:
+        log.exception("a step of stopping the application has failed")
+
+
+def run(directory="var", host="127.0.0.1", port=8080, *, example=None, threads=4,
+        on_start=(), out=None) -> int:
+    """Run the application until Ctrl-C or SIGTERM; the exit code."""
+    out = out or sys.stdout
+    with stop_signals() as asked:
+        try:
+            application = Application(
+                directory, host, port, example=example, threads=threads, stream=out)
+            application.on_start.extend(on_start)
+            running = application.start()
+        except CannotStart as error:
+            print(f"remotetask: {error}", file=sys.stderr)
+            return error.exit_code
+        try:
+            print(greeting(running), file=out, flush=True)
+            asked.wait()
+            print("\nStopping; a second Ctrl-C stops at once.", file=out, flush=True)
+        finally:
+            running.stop()
+        print("Stopped.", file=out, flush=True)
+        return 0
+
+
+@contextmanager
+def stop_signals():
+    """An event that the first signal sets; the second one stops at once."""
+    asked = threading.Event()
+
+    def handle(number, frame):
+        if asked.is_set():
+            os._exit(128 + number)
+        asked.set()
+
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def greeting(running):
+    """What the one who started it should know and can try next."""
+    directory = running.directory
+    path = os.path.relpath(directory.path)
+    url = running.url
+    remotetask = _command()
+    return f"""
+lovely.remotetask is at work.
+
+  Web page   {url}@@contents.html
+  Login      {running.login.login}
+  Password   {running.login.password}        (kept in {path}/login.txt)
+  Database   {path}/Data.fs
+  Log        {path}/log/event.log
+  Settings   {path}/zope.conf, {path}/site.zcml
+
+Try next, in another terminal:
+
+  {remotetask} status                what the services do
+  {remotetask} add echo '"hello"'    a job; then: {remotetask} list
+  {remotetask} --help                all that can be said
+
+Ctrl-C stops it.
+"""
+
+
+def _command():
+    """How this user calls the command line: as it was called, if it was."""
+    path = os.path.relpath(sys.argv[0])
+    if os.path.basename(path) != "remotetask" or path.startswith(os.pardir):
+        return "remotetask"
+    return path

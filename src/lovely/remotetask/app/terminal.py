@@ -1,0 +1,29 @@
+"""Short lines for the terminal: what the one who watches wants to see at once."""
+import logging
+
+from lovely.remotetask.failure import in_log
+
+#: Loggers whose news is shown too; of all others only what is wrong.
+SHOWN = {"lovely.remotetask", "lovely.remotetask.app"}
+
+
+class Terminal(logging.StreamHandler):
+    """Time and text, one line each; tracebacks are in the log file."""
+
+    def __init__(self, stream=None):
+        super().__init__(stream)
+        self.setFormatter(Line("%(asctime)s %(mark)s%(text)s", "%H:%M:%S"))
+        self.addFilter(is_shown)
+
+
+class Line(logging.Formatter):
+
+    def format(self, record):
+        record.asctime = self.formatTime(record, self.datefmt)
+        record.mark = "" if record.levelno < logging.WARNING else f"{record.levelname}: "
+        record.text = in_log(record.getMessage(), limit=500)
+        return self.formatMessage(record)
+
+
+def is_shown(record):
+    return record.levelno >= logging.WARNING or record.name in SHOWN
