@@ -15,13 +15,14 @@ from zope.site.site import LocalSiteManager
 from zope.site.testing import siteSetUp, siteTearDown
 from zope.testing.loggingsupport import InstalledHandler
 
-from lovely.remotetask import lifecycle, processor, settings
+from lovely.remotetask import TaskService, lifecycle, processor, settings
 from lovely.remotetask.processor import THREAD_PREFIX
 from lovely.remotetask.service import bootStrapSubscriber
 
 CHECKOUT = Path(__file__).parents[4]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WAIT_SECONDS = 20
+STORIES = ("README.txt", "docs/tasks.txt", "docs/configuration.txt")
 
 
 class Story:
@@ -39,7 +40,7 @@ class Story:
         test.globs.update(
             root=self.root, db=self.db, log_info=self.log, configure=self.configure,
             start_with=self.start_with, stop=self.stop, show_threads=self.show_threads,
-            wait_for=self.wait_for)
+            wait_for=self.wait_for, TaskService=TaskService, transaction=transaction)
         test.story = self
 
     def close(self, test):
@@ -114,6 +115,6 @@ class TheMap(unittest.TestCase):
 def test_suite():
     suite = unittest.TestSuite()
     suite.addTest(unittest.defaultTestLoader.loadTestsFromTestCase(TheMap))
-    if (CHECKOUT / "README.txt").exists():
-        suite.addTest(story("README.txt"))
+    for name in STORIES:
+        suite.addTest(story(name))
     return suite
