@@ -22,7 +22,8 @@ from lovely.remotetask.service import bootStrapSubscriber
 CHECKOUT = Path(__file__).parents[4]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WAIT_SECONDS = 20
-STORIES = ("README.txt", "docs/tasks.txt", "docs/configuration.txt")
+STORIES = ("README.txt", "docs/tasks.txt", "docs/configuration.txt",
+           "src/lovely/remotetask/startlater.txt", "src/lovely/remotetask/processor.txt")
 
 
 class Story:
