@@ -73,8 +73,11 @@ class Clerk:
         was = service.index.place(id)
         service.index.enter(job, self.changes)
         status = job.recordedStatus
+        deadline = job.micros("deadline")
         if status == lifecycle.QUEUED:
-            if was and was[0] == lifecycle.DELAYED:
+            if deadline:
+                service.scheduled.put(id, deadline + 1)
+            elif was and was[0] == lifecycle.DELAYED:
                 service.scheduled.remove(id)
             if not service.isHeld(job):
                 service.queue.put(lane_of(job), job.key, job.token)
@@ -83,16 +86,16 @@ class Clerk:
         elif status == lifecycle.CRONJOB:
             self._settle_cron(job, is_new=was is None)
         elif status in lifecycle.FINISHED:
-            if was and was[0] in (lifecycle.DELAYED, lifecycle.CRONJOB):
+            if deadline or was and was[0] in (lifecycle.DELAYED, lifecycle.CRONJOB):
                 service.scheduled.remove(id)
-            elif was and was[0] == lifecycle.QUEUED:
+            if was and was[0] == lifecycle.QUEUED:
                 service.queue.remove(lane_of(job), job.key)
             if was is None or was[0] not in lifecycle.FINISHED:
                 self._tell_parent(job)
 
     def fold(self, lease, outcomes) -> None:
         """Settle what processors are through with, and let go of it."""
-        lease.release([outcome.id for outcome in outcomes])
+        lease.release((outcome.id, outcome.token) for outcome in outcomes)
         for outcome in outcomes:
             if outcome.simple:
                 self.settle_finished(outcome.id, outcome.status, outcome.since)
@@ -146,7 +149,7 @@ class Clerk:
             self.service.scheduled.remove(cron.id)
 
     def _tell_parent(self, job) -> None:
-        cron = None if job.parent is None else self.service.jobs.get(job.parent)
+        cron = self.service.jobs.get(job.parent) if job.isRun else None
         if not isinstance(cron, CronJob):
             return
         cron.note_end(job)
@@ -171,6 +174,10 @@ class Clerk:
                 self.settle(job)
             elif status == lifecycle.CRONJOB:
                 self.fire(job)
+            elif status == lifecycle.QUEUED and passed(job.micros("deadline"), self.now) \
+                    and not service.isHeld(job):
+                job.cancel(self.now, lifecycle.EXPIRED)
+                self.settle(job)
             else:
                 service.scheduled.remove(id)
         return len(ids)
@@ -219,6 +226,7 @@ class Clerk:
             if name in cron.__dict__:
                 setattr(job, name, cron.__dict__[name])
         job.parent = cron.id
+        job.isRun = True
         self.service.jobs.add(job)
         notify(events.JobAdded(job))
         job.enqueue(self.service.queue.next_arrival(self.now))
@@ -247,8 +255,11 @@ class Clerk:
             lease.hold([(claim.id, claim.token, self.now) for claim in claims])
         return claims
 
-    def return_unstarted(self, claims) -> None:
+    def return_unstarted(self, lease, claims) -> None:
         """Put claimed jobs that nobody has begun back in their places in line."""
+        claims = [claim for claim in claims
+                  if lease.held.get(claim.id, (None,))[0] == claim.token]
+        lease.release((claim.id, claim.token) for claim in claims)
         for claim in claims:
             self.service.queue.put(claim.lane, claim.key, claim.token)
 
@@ -360,6 +371,7 @@ class Round(NamedTuple):
     widths: dict[str, int | None]
     more: bool                # there is more to fold in or bring due at once
     due_in: float | None      # seconds until the next scheduled job
+    settings: object
 
 
 def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:
@@ -430,7 +442,8 @@ def check(service) -> list[str]:
     for id, moment in service.scheduled.items():
         job = service.jobs.get(id)
         if job is None or not excused(id) and job.recordedStatus not in (
-                lifecycle.DELAYED, lifecycle.CRONJOB):
+                lifecycle.DELAYED, lifecycle.CRONJOB) and not (
+                job.recordedStatus == lifecycle.QUEUED and job.deadline):
             faults.append(f"job {id} is scheduled, but is "
                           f"{'gone' if job is None else job.recordedStatus}")
     for id, (token, _) in held.items():

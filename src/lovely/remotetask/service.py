@@ -31,7 +31,7 @@ from lovely.remotetask.startup import bootStrapSubscriber, getAutostartServiceNa
 from lovely.remotetask.store.index import Index, object_key
 from lovely.remotetask.store.jobs import Jobs
 from lovely.remotetask.store.leases import Leases
-from lovely.remotetask.store.queue import FOLD, Queue
+from lovely.remotetask.store.queue import BUSY_FOLD, FOLD, Queue
 from lovely.remotetask.store.scheduled import Scheduled
 
 __all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
@@ -183,7 +183,8 @@ class TaskService(Contained, Persistent):
         """Have a clerk look at these jobs, and wake him once this is committed."""
         inbox = self.queue.inbox
         inbox.drop(first, last)
-        if len(inbox) > FOLD:
+        # While a dispatcher is there, it is the one to fold.
+        if len(inbox) > (BUSY_FOLD if self.leases else FOLD):
             self._fold(FOLD)
         ring_after_commit(self)
 
@@ -481,7 +482,7 @@ class TaskService(Contained, Persistent):
     def hasJobsWaiting(self, now=None):
         """See ITaskService"""
         moment, _ = _moment(now)
-        if any(map(len, self.queue.lanes.values())):
+        if any(map(bool, self.queue.lanes.values())):
             return True
         due = self.scheduled.next_moment()
         if due is not None and due <= moment:
@@ -513,7 +514,7 @@ class TaskService(Contained, Persistent):
         with Clerk(self, clock.micros() if moment is None else moment, base) as books:
             lease = self.leases.get(rescue.BY_HAND)
             if lease is not None:
-                lease.release([outcome.id for outcome in outcomes])
+                lease.release((outcome.id, outcome.token) for outcome in outcomes)
             for outcome in outcomes:
                 job = self.jobs.get(outcome.id)
                 if job is not None:
@@ -531,7 +532,7 @@ class TaskService(Contained, Persistent):
                 context.flush()
                 return outcome
             except NotMine:
-                return Outcome(claim.id, None)
+                return Outcome(claim.id, claim.token, None)
             except Exception as error:
                 if savepoint is not None:
                     savepoint.rollback()
@@ -571,8 +572,7 @@ class TaskService(Contained, Persistent):
                     books.rescue(lost, self.effectiveSettings().crash_limit)
             lease = self.leases.get(name)
             if unstarted:
-                lease.release([claim.id for claim in unstarted])
-                books.return_unstarted(unstarted)
+                books.return_unstarted(lease, unstarted)
             settled = books.empty_inbox(BULK)
             brought = books.bring_due()
             work = wanted > 0 and any(map(bool, self.queue.lanes.values()))
@@ -587,7 +587,7 @@ class TaskService(Contained, Persistent):
         return clerk.Round(
             claims, folded, self._gone(in_hand or {}), self._widths(claims),
             settled >= BULK or brought >= clerk.DUE_LIMIT or len(self.queue.inbox) > 0,
-            self._due_in(now))
+            self._due_in(now), self.effectiveSettings())
 
     def _strays(self, lease, known, finished):
         """Jobs on the lease of which their dispatcher does not know: the answer to
@@ -639,7 +639,7 @@ class TaskService(Contained, Persistent):
                 job.micros("deadline"), now):
             job.cancel(now, lifecycle.EXPIRED)
             context.enter(self, job, None)
-            return Outcome.of(job, "its start deadline had passed, it is not run")
+            return Outcome.of(job, claim.token, "its start deadline had passed, it is not run")
         task = self._task_of(job)
         context.once = bool(getattr(task, "atMostOnce", False))
         if context.once and start_once is not None \
@@ -665,7 +665,7 @@ class TaskService(Contained, Persistent):
         stored, _ = pack(output, self.effectiveSettings().output_limit, what)
         job.complete(stored, clock.micros())
         seconds = (job.micros("completed") - now) / 1_000_000
-        return Outcome.of(job, f"completed in {seconds:.3f} s")
+        return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s")
 
     def failJob(self, claim, failure, error, worker="", reason=None, silently=False,
                 now=None):
@@ -690,7 +690,7 @@ class TaskService(Contained, Persistent):
             job.fail_and_wait(failure, now, pause, reason or lifecycle.RETRY)
             note = f"failed, again in {pause:.1f} s: {said}"
         job._v_silent = False
-        return Outcome.of(job, note)
+        return Outcome.of(job, claim.token, note)
 
     def startOnce(self, claim, worker=""):
         """Commit that an at-most-once job begins."""
@@ -703,8 +703,8 @@ class TaskService(Contained, Persistent):
             if lease is None:
                 return
             books.fold(lease, finished)
-            lease.release([claim.id for claim in (*unstarted, *running)])
-            books.return_unstarted(unstarted)
+            books.return_unstarted(lease, unstarted)
+            lease.release((claim.id, claim.token) for claim in running)
             for claim in running:
                 try:
                     job = self._mine(claim)
@@ -715,8 +715,8 @@ class TaskService(Contained, Persistent):
                 job.hand_back()
                 books.settle(job)
             if close:
-                for id in list(lease.held):
-                    lease.release([id])
+                left, lease.held = lease.held, {}
+                for id in left:
                     job = self.jobs.get(id)
                     if job is not None:
                         books.settle(job)
@@ -803,6 +803,10 @@ class _Facts:
             job.__dict__["deadline"] = clock.to_micros(deadline) \
                 if not _is_number(deadline) else start + round(deadline * 1_000_000)
         concerns = (*self.concerns, *objects)
+        context = tasks.context()
+        if context is not None and context.service is self.service \
+                and context.jobid is not None:
+            job.__dict__["parent"] = context.jobid
         if concerns:
             job.__dict__["concerns"] = concerns
             jar = self.service._p_jar

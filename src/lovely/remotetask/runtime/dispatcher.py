@@ -61,7 +61,7 @@ class Worker:
         try:
             publication = Publication(dispatcher.db, dispatcher.path, dispatcher.closed)
             while (claim := dispatcher.next_claim(self)) is not None:
-                outcome = Outcome(claim.id, None)
+                outcome = Outcome(claim.id, claim.token, None)
                 try:
                     outcome = publication.attempt(
                         claim, self.context, self.name, dispatcher.conflict_tries)
@@ -71,6 +71,7 @@ class Worker:
             dispatcher.give_up(error)
         except BaseException:
             log.exception("worker %s stumbled, another takes its place", self.name)
+            dispatcher.closed.wait(STUMBLE_SECONDS)
         finally:
             dispatcher.left(self)
             if publication is not None:
@@ -121,6 +122,8 @@ class Dispatcher:
                 if nap is None:
                     break
                 self.bell.wait(seen, nap)
+        except Exception:
+            log.exception("service %s cannot be processed", "/".join(self.path))
         finally:
             self.running = False
             self.closed.set()
@@ -201,6 +204,8 @@ class Dispatcher:
             rescuing=rescuing)
         if rescuing:
             self._rescued = now
+        self._settings = round.settings
+        self.conflict_tries = round.settings.conflict_tries
         with self.lock:
             if round.folded:
                 for _ in finished:
@@ -295,7 +300,7 @@ class Dispatcher:
             worker.claim = None
             self.workers.remove(worker)
             self.finished.append(
-                (time.monotonic(), outcome or Outcome(claim.id, None)))
+                (time.monotonic(), outcome or Outcome(claim.id, claim.token, None)))
         self.bell.ring()
 
     def _prune(self, now: float) -> None:

@@ -31,16 +31,17 @@ class Outcome(NamedTuple):
     """What became of one claim: the facts that the clerk and the log need."""
 
     id: int
+    token: int
     status: str | None    # None: it was not mine any more
     since: int = 0
     simple: bool = False  # it ended, and nobody but the index needs to know
     note: str = ""        # for the log, after the commit
 
     @classmethod
-    def of(cls, job, note: str = "") -> "Outcome":
+    def of(cls, job, token: int, note: str = "") -> "Outcome":
         status = job.recordedStatus
-        return cls(job.id, status, job.since, note=note,
-                   simple=status in lifecycle.FINISHED and job.parent is None)
+        return cls(job.id, token, status, job.since, note=note, simple=(
+            status in lifecycle.FINISHED and not job.isRun and job.deadline is None))
 
 
 def find(root, path):
@@ -157,7 +158,7 @@ class Publication:
                 return self.fail(claim, context, trouble, worker,
                                  lifecycle.INTERRUPTED if context.once else None)
             elif self.stopping.is_set():
-                return Outcome(claim.id, None)
+                return Outcome(claim.id, claim.token, None)
             else:
                 # Not charged: the next try sees whether it is done after all.
                 outages += 1
@@ -228,7 +229,7 @@ class Publication:
 def _not_mine(claim, gone: NotMine) -> Outcome:
     if gone.args and gone.args[0] == lifecycle.COMPLETED:
         log.info("job %s is completed: only the answer to its commit was lost", claim.id)
-    return Outcome(claim.id, None)
+    return Outcome(claim.id, claim.token, None)
 
 
 def disconnected(error: BaseException) -> bool:

@@ -32,9 +32,13 @@ class Lease(Persistent):
         """Add (id, token, claimed) to what is held."""
         self.held = {**self.held, **{id: (token, now) for id, token, now in claims}}
 
-    def release(self, ids) -> None:
-        ids = set(ids)
-        self.held = {id: was for id, was in self.held.items() if id not in ids}
+    def release(self, claims) -> None:
+        """Let go of (id, token); what is held with another token stays."""
+        held = dict(self.held)
+        for id, token in claims:
+            if id in held and held[id][0] == token:
+                del held[id]
+        self.held = held
 
     def proven_dead(self) -> bool:
         """Whether this host can tell that the process is gone."""
@@ -50,6 +54,9 @@ class Leases(Persistent):
 
     def __init__(self):
         self._leases = OOBTree()
+
+    def __bool__(self) -> bool:
+        return bool(self._leases)
 
     def __getitem__(self, name: str) -> Lease:
         return self._leases[name]
