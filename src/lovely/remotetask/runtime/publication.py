@@ -82,6 +82,8 @@ class Publication:
     transaction gets the one that its job will be committed with.
     """
 
+    conflicts = 0  # transactions of `transact` that were repeated
+
     def __init__(self, db, path, stopping: threading.Event | None = None):
         self.db, self.path = db, tuple(path)
         self.stopping = stopping or threading.Event()
@@ -116,6 +118,7 @@ class Publication:
             except TransientError:
                 self.abort()
                 tries += 1
+                self.conflicts += 1
                 self.stopping.wait(min(conflict_pause(tries), LONGEST_PAUSE))
                 if tries > 200 and self.stopping.is_set():
                     raise
