@@ -248,7 +248,7 @@ class Clerk:
             wanted, lanes = int(alone), [SUSPECTS]
         else:
             lanes = [name for name in queue.lanes if rooms.get(name, 1) > 0]
-        claims = list(_take(queue.lanes, lanes, wanted, rooms))
+        claims = list(_take(queue, lanes, wanted, rooms))
         for claim in claims:
             queue.remove(claim.lane, claim.key)
         if lease is not None:
@@ -325,13 +325,13 @@ class Clerk:
         return removed
 
 
-def _take(trees, lanes, wanted, rooms):
+def _take(queue, lanes, wanted, rooms):
     """The *wanted* most urgent entries of some lanes, within the rooms left."""
     rooms = dict(rooms)
     heap = []
     for name in lanes:
-        entries = iter(trees[name].items())
-        for key, token in entries:
+        entries = queue.walk(name)
+        for key, _, token in entries:
             heap.append((key, name, token, entries))
             break
     heapq.heapify(heap)
@@ -344,7 +344,7 @@ def _take(trees, lanes, wanted, rooms):
         if following is None:
             heapq.heappop(heap)
         else:
-            heapq.heapreplace(heap, (following[0], name, following[1], entries))
+            heapq.heapreplace(heap, (following[0], name, following[2], entries))
 
 
 def lane_of(job) -> str:
@@ -378,7 +378,7 @@ def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:
     """What the inbox holds: ids to look at one by one, and long runs of new ones."""
     ids: dict[int, None] = {}
     runs = []
-    for first, last, _ in service.queue.inbox:
+    for first, last in service.queue.inbox.runs():
         if last - first < LOOKED_AT and len(ids) < LOOKED_AT:
             ids.update(dict.fromkeys(range(first, last + 1)))
         else:
@@ -404,12 +404,13 @@ def counts(service) -> dict[str, int]:
     return found
 
 
-def check(service) -> list[str]:
+def check(service, step=None) -> list[str]:
     """What the books say against the jobs, one text per fault.  Walks all jobs.
 
     I1: every job is in exactly one place.  I2: every entry points to a job that
     agrees.  I3: the counters are what counting gives.  What waits in the inbox or
-    is in somebody's hand is still to be folded in: no fault.
+    is in somebody's hand is still to be folded in: no fault.  *step* is called with
+    the number of jobs looked at so far.
     """
     index, queue, faults = service.index, service.queue, []
     ids, runs = unfolded(service)
@@ -419,8 +420,10 @@ def check(service) -> list[str]:
         return id in ids or id in held or any(a <= id <= b for a, b in runs)
 
     sizes = dict.fromkeys(lifecycle.STATUSES, 0)
-    for id in service.jobs:
+    for number, id in enumerate(service.jobs, 1):
         faults.extend(_faults_of(service, id, excused(id), sizes))
+        if step is not None:
+            step(number)
     for id in index.places:
         if id not in service.jobs:
             faults.append(f"the index has a job {id} that does not exist")
