@@ -90,11 +90,12 @@ class ThroughZEO(unittest.TestCase):
         zope.component.testing.setUp()
         self.address, self.stop = ZEO.server(
             path=str(Path(self.folder.name) / "Data.fs"), threaded=False)
-        self.adding, self.working = ZEO.DB(self.address), ZEO.DB(self.address)
+        self.adding = ZEO.DB(self.address)
         self.connection = self.adding.open()
         self.service = self.connection.root()["tasks"] = TaskService()
         self.service.processorArguments = {"waitTime": LONG}
         transaction.commit()
+        self.working = ZEO.DB(self.address)  # opened now, it sees the service
         self.ran = threading.Event()
         zope.component.provideUtility(
             SimpleTask(lambda input: self.ran.set()), ITask, "ran")
