@@ -45,6 +45,10 @@ class BadInput(RemoteTaskError, ValueError):
     """A value cannot be stored as a job's input or output, or breaks its schema."""
 
 
+class BadOutput(BadInput, TaskError):
+    """What a task returned cannot be stored or breaks its schema: it would do so again."""
+
+
 class BadOption(RemoteTaskError, ValueError):
     """An option of a verb has a value that means nothing."""
 
@@ -69,7 +73,7 @@ class NotCommitted(RemoteTaskError, ValueError):
     """A service was started before it was stored in a database."""
 
 
-class PrincipalGone(RemoteTaskError, LookupError):
+class PrincipalGone(RemoteTaskError, TaskError, LookupError):
     """The principal who added a job does not exist any more."""
 
 

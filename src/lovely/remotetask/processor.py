@@ -10,6 +10,7 @@ import threading
 from zope.component.hooks import setHooks
 from zope.interface import implementer
 
+from lovely.remotetask import settings
 from lovely.remotetask.errors import NotCommitted
 from lovely.remotetask.failure import in_log
 from lovely.remotetask.interfaces import IProcessor
@@ -105,9 +106,11 @@ class SimpleProcessor:
 
 
 class MultiProcessor(SimpleProcessor):
-    """Runs up to *maxThreads* jobs at once."""
+    """Runs up to *maxThreads* jobs at once; as many as the settings say by default."""
 
-    def __init__(self, db, servicePath, waitTime=1.0, maxThreads=5):
+    def __init__(self, db, servicePath, waitTime=1.0, maxThreads=None):
+        if maxThreads is None:
+            maxThreads = settings.process().max_threads
         super().__init__(db, servicePath, waitTime, maxThreads)
 
 
@@ -126,8 +129,10 @@ def start(service) -> None:
     with _lock:
         if _is_processing(service):
             return
-        processor = service.processorFactory(
-            jar.db(), list(path), **service.processorArguments)
+        arguments = dict(service.processorArguments)
+        if "processorArguments" not in vars(service):
+            arguments["waitTime"] = service.effectiveSettings().wait_seconds
+        processor = service.processorFactory(jar.db(), list(path), **arguments)
         thread = threading.Thread(
             target=processor, daemon=True, name=THREAD_PREFIX + ".".join(path))
         _threads[_key(service)] = thread, processor
@@ -176,8 +181,8 @@ def stop_all(db=None, grace: float | None = None, wait: float = 5.0) -> list[str
         _stop(processor, grace)
     left = []
     for thread, processor in running + ending:
-        settings = getattr(getattr(processor, "dispatcher", None), "_settings", None)
-        allowed = grace if grace is not None else getattr(settings, "grace_seconds", 10.0)
+        found = getattr(getattr(processor, "dispatcher", None), "_settings", None)
+        allowed = grace if grace is not None else getattr(found, "grace_seconds", 10.0)
         thread.join(allowed + wait)
         if thread.is_alive():
             left.append(thread.name)
