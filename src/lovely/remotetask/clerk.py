@@ -216,8 +216,9 @@ class Clerk:
                 return True
         return False
 
-    def make_run(self, cron, instant):
-        """The child job that does the work of one firing."""
+    def make_run(self, cron, instant, arrival=None):
+        """The child job that does the work of one firing; *arrival*: its place in
+        line, where that is not the end."""
         job = Job(self.service.jobs.new_ids()[0], cron.task, cron.__dict__.get("input"),
                   created=self.now)
         job.__parent__ = self.service
@@ -229,7 +230,8 @@ class Clerk:
         job.isRun = True
         self.service.jobs.add(job)
         notify(events.JobAdded(job))
-        job.enqueue(self.service.queue.next_arrival(self.now))
+        job.enqueue(self.service.queue.next_arrival(self.now)
+                    if arrival is None else arrival)
         cron.note_run(instant, job)
         self.settle(job)
         return job
@@ -383,6 +385,7 @@ def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:
             ids.update(dict.fromkeys(range(first, last + 1)))
         else:
             runs.append((first, last))
+    ids.update(dict.fromkeys(service.notMoved()))
     return ids, runs
 
 

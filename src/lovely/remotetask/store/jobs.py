@@ -9,7 +9,8 @@ from persistent import Persistent
 from lovely.remotetask.errors import UnknownJob
 
 SPREAD = 16        # trees: adders met 0 to 3 conflicts in 600 adds, not 30 to 55.
-LARGEST = 2**31 - 1  # ids fit an XML-RPC int.
+ID_BITS = 31
+LARGEST = 2**ID_BITS - 1  # ids fit an XML-RPC int.
 
 
 class JobTree(LOBTree):

@@ -22,25 +22,35 @@ BUSY_FOLD = 1_000  # or rather leaves so many to the dispatcher where there is o
 
 
 class Inbox(zc.queue.Queue):
-    """Slips: (first id, last id, nonce).
+    """Slips: nonce, first id and last id in one integer.
 
     The nonce makes each slip its own: zc.queue loses one of two equal items when
-    they are put and pulled at once.
+    they are put and pulled at once.  One integer: the inbox is written with each
+    add, and as tuples of three its slips took a fifth of an add's time.
     """
 
     def drop(self, first: int, last: int | None = None) -> None:
-        self.put((first, first if last is None else last, random.getrandbits(40)))
+        last = first if last is None else last
+        self.put((random.getrandbits(40) << ID_BITS | first) << ID_BITS | last)
+
+    def runs(self) -> list[tuple[int, int]]:
+        """(first id, last id) of each slip."""
+        return [_read(slip) for slip in self]
 
     def take(self, limit: int) -> list[int]:
         """Pull slips for about *limit* ids; the rest of a long slip goes back."""
         ids: list[int] = []
         while len(ids) < limit and len(self):
-            first, last, _ = self.pull()
+            first, last = _read(self.pull())
             end = min(last, first + limit - len(ids) - 1)
             ids.extend(range(first, end + 1))
             if end < last:
                 self.drop(end + 1, last)
         return ids
+
+
+def _read(slip: int) -> tuple[int, int]:
+    return slip >> ID_BITS & LARGEST, slip & LARGEST
 
 
 class Lane(OOBTree):
