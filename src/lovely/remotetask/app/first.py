@@ -3,24 +3,15 @@ import transaction
 from zope.app.publication.zopepublication import ZopePublication
 from zope.component.hooks import site
 from zope.event import notify
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import implementer
 
 from lovely.remotetask import TaskService
+from lovely.remotetask.app.interfaces import IFirstStart
 from lovely.remotetask.interfaces import ITaskService
-from lovely.remotetask.settings import product_configuration
+from lovely.remotetask.startup import getAutostartServiceNames
 
 #: In the root of the database, once that was done.
 MARK = "lovely.remotetask.app"
-
-
-class IFirstStart(Interface):
-    """An application starts for the first time: its services have been made.
-
-    Subscribers put into the root what the application needs beside them; it is
-    committed after them, before the services start.
-    """
-
-    root = Attribute("The root folder, a site.")
 
 
 @implementer(IFirstStart)
@@ -48,10 +39,14 @@ def first_start(event):
 
 def make_services(root):
     """One for each ``@name`` that is to be started."""
-    words = product_configuration().get("autostart", "").replace(",", " ").split()
-    for name in (word[1:] for word in words if word.startswith("@")):
-        if name != "*" and root.getSiteManager().queryUtility(ITaskService, name) is None:
+    for directive in getAutostartServiceNames():
+        site, _, name = directive.partition("@")
+        if not site and name != "*" and not _has_service(root, name):
             add_service(root, name)
+
+
+def _has_service(root, name):
+    return root.getSiteManager().queryUtility(ITaskService, name) is not None
 
 
 def add_service(site, name):

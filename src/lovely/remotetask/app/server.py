@@ -13,9 +13,13 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager
 
+from zope.event import notify
+from zope.interface import implementer
+
 from lovely.remotetask import processor
 from lovely.remotetask.app import configuration, login
 from lovely.remotetask.app.directory import Directory
+from lovely.remotetask.app.interfaces import IAtWork
 from lovely.remotetask.app.problems import CannotStart
 from lovely.remotetask.app.terminal import Terminal
 from lovely.remotetask.app.web import WebServer
@@ -84,23 +88,30 @@ class Running:
         self.directory = directory
         self._undo = undo
 
-    def on_stop(self, function, *arguments):
+    def on_stop(self, function, *arguments, **named):
         """Have *function* called when the application stops.
 
         What came last goes first: what is added here after the start is called
         while the database is open and the services are at work.
         """
-        self._undo.callback(_safely, function, *arguments)
+        self._undo.callback(_safely, function, arguments, named)
 
     def stop(self):
         """Stop the web server, then the services, then close the database."""
         self._undo.close()
 
 
-def _safely(function, *arguments):
+@implementer(IAtWork)
+class AtWork:
+
+    def __init__(self, running, stream):
+        self.running, self.stream = running, stream
+
+
+def _safely(function, arguments, named):
     """One step of stopping that fails must not keep the database open."""
     try:
-        function(*arguments)
+        function(*arguments, **named)
     except Exception:
         log.exception("a step of stopping the application has failed")
 
@@ -120,6 +131,7 @@ def run(directory="var", host="127.0.0.1", port=8080, *, example=None, threads=4
             return error.exit_code
         try:
             print(greeting(running), file=out, flush=True)
+            notify(AtWork(running, out))
             asked.wait()
             print("\nStopping; a second Ctrl-C stops at once.", file=out, flush=True)
         finally:

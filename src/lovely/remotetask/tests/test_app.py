@@ -42,12 +42,17 @@ task = SimpleTask(endless)
 def setup(event):
     service = event.root.getSiteManager().getUtility(ITaskService, "exampled")
     service.add("endless")
+
+def watch(event):
+    print("watched at", event.running.url, file=event.stream)
+    event.running.on_stop(print, "watched to the end", file=event.stream)
 """,
     "configure.zcml": """
 <configure xmlns="http://namespaces.zope.org/zope">
   <utility component=".task" name="endless"
            provides="lovely.remotetask.interfaces.ITask" />
-  <subscriber for="lovely.remotetask.app.first.IFirstStart" handler=".setup" />
+  <subscriber for="lovely.remotetask.app.interfaces.IFirstStart" handler=".setup" />
+  <subscriber for="lovely.remotetask.app.interfaces.IAtWork" handler=".watch" />
 </configure>
 """,
 }
@@ -74,14 +79,24 @@ class Process:
         self._news.put(None)
 
     def wait_for(self, text):
-        """The line that has *text*."""
-        while True:
-            line = self._news.get(timeout=PATIENCE)
-            if line is None:
-                raise AssertionError(f"never said {text!r}:\n{self.said}")
-            self.lines.append(line)
+        """A line that has *text*, said before or still to come."""
+        for line in self.lines:
             if text in line:
                 return line
+        while (line := self._next()) is not None:
+            if text in line:
+                return line
+        raise AssertionError(f"never said {text!r}:\n{self.said}")
+
+    def _next(self):
+        """The next line, None when there will be no more."""
+        try:
+            line = self._news.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise AssertionError(f"says nothing more:\n{self.said}") from None
+        if line is not None:
+            self.lines.append(line)
+        return line
 
     def stop(self, number=signal.SIGINT):
         self.process.send_signal(number)
@@ -91,8 +106,8 @@ class Process:
         """The exit code, once it has ended by itself."""
         code = self.process.wait(seconds)
         self._reader.join(SOON)
-        while (line := self._news.get(timeout=SOON)) is not None:
-            self.lines.append(line)
+        while self._next() is not None:
+            pass
         self.process.stdout.close()
         return code
 
@@ -189,7 +204,9 @@ class TheLife(TestCase):
     def test_a_job_in_hand_does_not_hold_up_the_end_and_is_begun_again(self):
         application = self.start("--example", self.example())
         application.wait_for("the endless task begins")
+        application.wait_for("watched at http://")
         self.assertEqual(application.stop(), 0, application.said)
+        self.assertIn("watched to the end", application.said)
         again = self.start()
         again.wait_for("the endless task begins")
         self.assertEqual(again.stop(), 0, again.said)

@@ -46,6 +46,8 @@ FLOORS = {
         "store.index": "which jobs are where, so that nobody walks over all jobs",
         "store.leases": "which process holds which jobs, and when it was last seen",
         "clerk": "keeps the books, and takes the next jobs out",
+        "upgrade": "what release 0.5 stored, moved into today's shape",
+        "upgrade": "what release 0.5 stored, moved into today's shape",
     },
     "runtime": {
         "runtime": "what runs and is never stored",
@@ -74,7 +76,7 @@ FLOORS = {
     },
     "aside": {
         "testing": "helpers for users' tests",
-        "generations": "old stored shapes to new",
+        "generations": "the upgrade of a whole database",
         "tests": "the tests",
     },
 }
