@@ -1,8 +1,7 @@
 """lovely.remotetask: background jobs that commit with your data."""
 from pathlib import Path
 
-from setuptools import find_namespace_packages
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -61,6 +60,8 @@ LIBRARY = ["zope.index"]
 
 ZEO = ["ZEO >= 6"]
 
+LINT = ["mypy", "ruff"]
+
 TEST = ["hypothesis", "zope.testing", "zope.testrunner >= 6"]
 
 setup(
@@ -102,6 +103,7 @@ setup(
         "zeo": ZEO,
         "relstorage": ["RelStorage[postgresql,sqlite3] >= 4"],
         "library": LIBRARY,
+        "lint": LINT,
         "bench": APP + LIBRARY,
         "test": TEST + APP + ZEO + LIBRARY,
     },

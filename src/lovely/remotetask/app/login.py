@@ -23,13 +23,13 @@ def get(path) -> Login:
     """The login kept in *path*, made there if there is none."""
     try:
         # Mode and existence in one step: nobody else can read it, ever.
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         return _read(path)
     except OSError as error:
         raise CannotStart(f"{path} cannot be written: {error.strerror}") from error
     made = Login("admin", secrets.token_urlsafe(12))
-    with os.fdopen(file, "w") as file:
+    with os.fdopen(descriptor, "w") as file:
         json.dump(made._asdict(), file, indent=2)
         file.write("\n")
     return made

@@ -20,7 +20,8 @@ class Line(logging.Formatter):
 
     def format(self, record):
         record.asctime = self.formatTime(record, self.datefmt)
-        record.mark = "" if record.levelno < logging.WARNING else f"{record.levelname}: "
+        warned = record.levelno >= logging.WARNING
+        record.mark = f"{record.levelname}: " if warned else ""
         record.text = in_log(record.getMessage(), limit=500)
         return self.formatMessage(record)
 

@@ -47,7 +47,6 @@ FLOORS = {
         "store.leases": "which process holds which jobs, and when it was last seen",
         "clerk": "keeps the books, and takes the next jobs out",
         "upgrade": "what release 0.5 stored, moved into today's shape",
-        "upgrade": "what release 0.5 stored, moved into today's shape",
     },
     "runtime": {
         "runtime": "what runs and is never stored",
