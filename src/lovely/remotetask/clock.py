@@ -5,12 +5,14 @@ microseconds since 1970: 9 bytes in a pickle where a datetime takes 70.
 """
 import time
 from datetime import datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 UTC = timezone.utc
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-# The zone in which naive datetimes stored by release 0.5 are read.
+# The zone in which naive datetimes stored by release 0.5 are read: the setting
+# `naive_timezone` of this process.
 naive_zone: tzinfo | None = None  # None: the local zone of this process.
 
 
@@ -46,6 +48,16 @@ def to_micros(moment: datetime | int | float) -> int:
                 else moment.replace(tzinfo=naive_zone)
         return (moment - EPOCH) // MICROSECOND
     return round(moment * 1_000_000)
+
+
+def zone(name: str) -> tzinfo | None:
+    """The zone of that IANA name; None for ''.  Raises ValueError."""
+    if not name:
+        return None
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"there is no time zone {name!r}") from error
 
 
 class Moment:

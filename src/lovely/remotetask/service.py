@@ -12,11 +12,11 @@ from zope.event import notify
 from zope.interface import implementer
 
 from lovely.remotetask import (
-    clerk, clock, events, lifecycle, processor, schedule, settings)
+    clerk, clock, events, lifecycle, processor, schedule, settings, upgrade)
 from lovely.remotetask import task as tasks
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.errors import (
-    BadOption, BadStatus, IllegalMove, NotMine, TaskError, UnknownTask)
+    BadInput, BadOption, BadOutput, BadStatus, IllegalMove, NotMine, TaskError, UnknownTask)
 from lovely.remotetask.failure import Failure, clean
 from lovely.remotetask.interfaces import ITask, ITaskService
 from lovely.remotetask.job import DEFAULT_PRIORITY, CronJob, Job, check_delay
@@ -56,6 +56,8 @@ class TaskService(Contained, Persistent):
     processorArguments = {"waitTime": 1.0}
 
     settings = {}  # never changed in place; `configure` replaces it
+    leftOut = None   # what of release 0.5 could not be read
+    _upgrade = None  # what of release 0.5 is still to be moved
     _v_settings = _v_widths = None
 
     def __init__(self):
@@ -66,6 +68,33 @@ class TaskService(Contained, Persistent):
         self.index = Index()
         self.leases = Leases()
         self.progress = LOBTree()
+
+    def __setstate__(self, state):
+        """A service of release 0.5 is read in today's shape; nothing is written."""
+        if upgrade.is_old(state):
+            TaskService.__init__(self)
+            state = upgrade.todays(self, state)
+        super().__setstate__(state)
+
+    def _ready(self, *ids):
+        """Before a write: begin what is left of an upgrade, and move these jobs."""
+        if self._upgrade is not None:
+            self._upgrade.touch(ids)
+
+    def finishUpgrade(self):
+        """Move all that release 0.5 has stored, in the present transaction."""
+        while self._upgrade is not None:
+            self._upgrade.advance(None)
+
+    def advanceUpgrade(self, limit=upgrade.BATCH):
+        """Move some of what release 0.5 has stored; True while there is more."""
+        if self._upgrade is not None:
+            self._upgrade.advance(limit)
+        return self._upgrade is not None
+
+    def notMoved(self):
+        """Numbers of the jobs that stand where release 0.5 put them."""
+        return () if self._upgrade is None else self._upgrade.unmoved()
 
     # -- tasks and settings
 
@@ -124,6 +153,7 @@ class TaskService(Contained, Persistent):
         packed = [facts.pack(input, f"input of {task!r}") for input in inputs]
         if not packed:
             return []
+        self._ready()
         now = clock.micros()
         ids = self.jobs.new_ids(len(packed))
         for id, (stored, objects) in zip(ids, packed):
@@ -149,6 +179,7 @@ class TaskService(Contained, Persistent):
         _one_of("overlap", overlap, OVERLAP)
         facts = _Facts(self, utility, **options)
         stored, objects = facts.pack(input, f"input of {task!r}")
+        self._ready()
         now = clock.micros()
         job = CronJob(self.jobs.new_ids()[0], task, stored, minute, hour, dayOfMonth,
                       month, dayOfWeek, delay, schedule=schedule, timezone=timezone,
@@ -196,6 +227,7 @@ class TaskService(Contained, Persistent):
 
     def startJob(self, jobid):
         """See ITaskService"""
+        self._ready(jobid)
         job = self.getJob(jobid)
         if job.recordedStatus != lifecycle.STARTLATER:
             return False
@@ -209,6 +241,7 @@ class TaskService(Contained, Persistent):
 
     def cancel(self, jobid):
         """See ITaskService"""
+        self._ready(jobid)
         job = self.jobs.get(jobid)
         if job is not None and job.recordedStatus not in lifecycle.FINISHED:
             job.cancel(clock.micros())
@@ -216,6 +249,7 @@ class TaskService(Contained, Persistent):
 
     def retry(self, jobid):
         """See ITaskService"""
+        self._ready(jobid)
         job = self.getJob(jobid)
         if job.recordedStatus not in (lifecycle.ERROR, lifecycle.CANCELLED) \
                 or isinstance(job, CronJob) and not job.delay:
@@ -249,6 +283,7 @@ class TaskService(Contained, Persistent):
 
     def reschedule(self, jobid):
         """See ITaskService"""
+        self._ready(jobid)
         job = self.getJob(jobid)
         if isinstance(job, CronJob):
             self.scheduled.remove(jobid)
@@ -270,6 +305,7 @@ class TaskService(Contained, Persistent):
 
     def runNow(self, jobid):
         """See ITaskService"""
+        self._ready(jobid)
         job = self.getJob(jobid)
         now = clock.micros()
         if isinstance(job, CronJob) and job.recordedStatus == lifecycle.CRONJOB:
@@ -282,6 +318,7 @@ class TaskService(Contained, Persistent):
         return jobid
 
     def _cron(self, jobid):
+        self._ready(jobid)
         job = self.getJob(jobid)
         if not isinstance(job, CronJob) or job.recordedStatus != lifecycle.CRONJOB:
             raise IllegalMove(job, "paused or resumed, that is for cron jobs")
@@ -420,6 +457,7 @@ class TaskService(Contained, Persistent):
         wanted = (status,) if isinstance(status, str) else tuple(status)
         for word in wanted:
             _one_of("status", word, lifecycle.STATUSES, BadStatus)
+        self.finishUpgrade()
         with Clerk(self, clock.micros()) as books:
             books.empty_inbox(ALL)
             found = [id for word in wanted for _, id in self.index.oldest(word)]
@@ -435,6 +473,7 @@ class TaskService(Contained, Persistent):
 
     def remove(self, jobid):
         """See ITaskService"""
+        self._ready(jobid)
         job = self.getJob(jobid)
         if job.recordedStatus not in lifecycle.FINISHED:
             raise IllegalMove(job, "removed before its end, cancel it first")
@@ -451,6 +490,7 @@ class TaskService(Contained, Persistent):
         """See ITaskService"""
         faults = clerk.check(self)
         if repair and faults:
+            self.finishUpgrade()
             clerk.repair(self, clock.micros())
         return faults
 
@@ -463,6 +503,7 @@ class TaskService(Contained, Persistent):
 
     def processNext(self, now=None, jobid=None):
         """See ITaskService"""
+        self.finishUpgrade()
         moment, base = _moment(now)
         if jobid is None:
             with Clerk(self, moment, base) as books:
@@ -482,6 +523,8 @@ class TaskService(Contained, Persistent):
     def hasJobsWaiting(self, now=None):
         """See ITaskService"""
         moment, _ = _moment(now)
+        if self._upgrade is not None:
+            return True  # there is something to do, and what that is will be seen
         if any(map(bool, self.queue.lanes.values())):
             return True
         due = self.scheduled.next_moment()
@@ -494,6 +537,7 @@ class TaskService(Contained, Persistent):
 
     def claimNextJob(self, now=None):
         """See ITaskService"""
+        self.finishUpgrade()
         moment, base = _moment(now)
         with Clerk(self, moment, base) as books:
             books.empty_inbox(ALL)
@@ -564,6 +608,8 @@ class TaskService(Contained, Persistent):
         """The clerk's round for the dispatcher of that name: see IServiceDesk."""
         now = clock.micros()
         claims, folded = [], False
+        if self._upgrade is not None and self._upgrade.advance():
+            wanted = 0  # first all that was queued, for the sake of its order
         with Clerk(self, now) as books:
             if rescuing:
                 for lost in rescue.lost(self.leases, self._p_jar.db()):
@@ -586,7 +632,8 @@ class TaskService(Contained, Persistent):
                 claims += books.claim(lease, wanted, self._rooms(rooms or {}), alone)
         return clerk.Round(
             claims, folded, self._gone(in_hand or {}), self._widths(claims),
-            settled >= BULK or brought >= clerk.DUE_LIMIT or len(self.queue.inbox) > 0,
+            settled >= BULK or brought >= clerk.DUE_LIMIT or len(self.queue.inbox) > 0
+            or self._upgrade is not None,
             self._due_in(now), self.effectiveSettings())
 
     def _strays(self, lease, known, finished):
@@ -661,8 +708,11 @@ class TaskService(Contained, Persistent):
             if job.recordedStatus == lifecycle.QUEUED:
                 job.start(now, worker)
         what = f"output of {job.task!r}"
-        validate(getattr(task, "outputSchema", None), output, what)
-        stored, _ = pack(output, self.effectiveSettings().output_limit, what)
+        try:
+            validate(getattr(task, "outputSchema", None), output, what)
+            stored, _ = pack(output, self.effectiveSettings().output_limit, what)
+        except BadInput as error:
+            raise BadOutput(str(error)) from error
         job.complete(stored, clock.micros())
         seconds = (job.micros("completed") - now) / 1_000_000
         return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s")

@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
+from lovely.remotetask import clock
 from lovely.remotetask.errors import BadSetting
 from lovely.remotetask.failure import in_log
 
@@ -55,6 +56,9 @@ class Settings:
     missed_bound: int = _number(100, 1, 10_000, "most missed runs of a schedule made up for")
     missed_grace: float = _number(
         60.0, 0, 86_400, "seconds that a run may be late and is not yet missed")
+    naive_timezone: str = field(default="", metadata=dict(
+        check=clock.zone, text="zone (IANA name) of the times without zone that "
+        "release 0.5 stored; empty: the zone of this machine"))
 
     def changed(self, values: Mapping[str, object]) -> "Settings":
         """These settings with some replaced.  Raises BadSetting."""
@@ -75,7 +79,7 @@ def _name(key: str) -> str:
 def _value(name: str, given):
     default, meta = FIELDS[name].default, FIELDS[name].metadata
     if isinstance(default, str):
-        return str(given)
+        return _text(name, str(given), meta)
     kind = type(default)
     try:
         value = float(given)
@@ -91,6 +95,15 @@ def _value(name: str, given):
             f"setting {name.replace('_', '-')} cannot be {given!r}: it goes from "
             f"{meta['low']} to {meta['high']} ({meta['text']})")
     return kind(value)
+
+
+def _text(name: str, given: str, meta) -> str:
+    try:
+        meta.get("check", str)(given)
+    except ValueError as error:
+        raise BadSetting(f"setting {name.replace('_', '-')} cannot be {given!r}: "
+                         f"{error} ({meta['text']})") from None
+    return given
 
 
 def read(base: Settings, values: Mapping[str, object], source: str) -> Settings:
@@ -132,8 +145,13 @@ def process() -> Settings:
     """The settings of this process, without what services store."""
     global _process
     if _process is None:
-        _process = load()
+        _process = _adopt(load())
     return _process
+
+
+def _adopt(settings: Settings) -> Settings:
+    clock.naive_zone = clock.zone(settings.naive_timezone)
+    return settings
 
 
 def load() -> Settings:
@@ -144,5 +162,5 @@ def load() -> Settings:
 def reload() -> Settings:
     """Read the sources again, at the start of an application."""
     global _process
-    _process = load()
+    _process = _adopt(load())
     return _process
