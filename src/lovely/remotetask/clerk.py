@@ -320,7 +320,7 @@ class Clerk:
                 job = self.service.jobs.get(id)
                 if job is None or job.recordedStatus != status:
                     index.places.pop(id, None)  # stale; `check` would have told
-                    index.states[status].remove((since, id))
+                    index.states[status].strike(since, id)
                     continue
                 self.remove(job)
             removed += len(oldest)
@@ -475,9 +475,9 @@ def _faults_of(service, id, excused, sizes):
     if was != (status, since):
         yield f"job {id} is {status}, the index has {was[0] if was else 'nothing'}"
         return
-    if (since, id) not in index.states[status]:
+    if not index.states[status].has(since, id):
         yield f"job {id} is not listed as {status}"
-    if (job.micros("created"), id) not in index.ages:
+    if not index.ages.has(job.micros("created"), id):
         yield f"job {id} has no place in the order of age"
     if status == lifecycle.QUEUED and service.queue.has(
             lane_of(job), job.key) != job.token:

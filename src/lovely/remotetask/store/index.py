@@ -17,17 +17,57 @@ from persistent import Persistent
 from persistent.mapping import PersistentMapping
 
 from lovely.remotetask import lifecycle
+from lovely.remotetask.store.jobs import ID_BITS, LARGEST
 
 CODES = {status: code for code, status in enumerate(lifecycle.STATUSES)}
+
+
+class Moments(OOTreeSet):
+    """(moment, id) in order, each in one integer: a third of the time to write."""
+
+    max_leaf_size = 60
+    max_internal_size = 500
+
+    def enter(self, moment: int, id: int) -> None:
+        self.add(moment << ID_BITS | id)
+
+    def strike(self, moment: int, id: int) -> None:
+        try:
+            self.remove(moment << ID_BITS | id)
+        except KeyError:
+            pass
+
+    def has(self, moment: int, id: int) -> bool:
+        return moment << ID_BITS | id in self
+
+    def ascending(self) -> Iterator[tuple[int, int]]:
+        return map(_unpack, self)
+
+    def descending(self, before=None) -> Iterator[tuple[int, int]]:
+        """Backwards from below *before*, loading only what is read.
+
+        BTrees do not walk back, but maxKey finds the largest key up to a bound.
+        """
+        bound = None if before is None else before[0] << ID_BITS | before[1]
+        while self:
+            try:
+                bound = self.maxKey() if bound is None else self.maxKey(bound - 1)
+            except ValueError:
+                return
+            yield _unpack(bound)
+
+
+def _unpack(packed: int) -> tuple[int, int]:
+    return packed >> ID_BITS, packed & LARGEST
 
 
 class Index(Persistent):
 
     def __init__(self):
         self.places = LLBTree()
-        self.ages = OOTreeSet()
+        self.ages = Moments()
         self.states = PersistentMapping(
-            {status: OOTreeSet() for status in lifecycle.STATUSES})
+            {status: Moments() for status in lifecycle.STATUSES})
         self.sizes = PersistentMapping(
             {status: Length() for status in lifecycle.STATUSES})
         self.facets = OOBTree()
@@ -50,13 +90,13 @@ class Index(Persistent):
             self.move(id, was, (status, since), changes)
             return False
         self._arrive(id, status, since, changes)
-        key = (job.micros("created"), id)
-        self.ages.add(key)
+        created = job.micros("created")
+        self.ages.enter(created, id)
         for facet in facets_of(job):
             entries = self.facets.get(facet)
             if entries is None:
-                entries = self.facets[facet] = OOTreeSet()
-            entries.add(key)
+                entries = self.facets[facet] = Moments()
+            entries.enter(created, id)
         return True
 
     def move(self, id: int, was, now, changes: dict) -> None:
@@ -70,12 +110,12 @@ class Index(Persistent):
             return
         self._leave(job.id, *was, changes)
         del self.places[job.id]
-        key = (job.micros("created"), job.id)
-        _discard(self.ages, key)
+        created = job.micros("created")
+        self.ages.strike(created, job.id)
         for facet in facets_of(job):
             entries = self.facets.get(facet)
             if entries is not None:
-                _discard(entries, key)
+                entries.strike(created, job.id)
                 if not entries:
                     del self.facets[facet]
 
@@ -86,26 +126,26 @@ class Index(Persistent):
         changes.clear()
 
     def _leave(self, id: int, status: str, since: int, changes: dict) -> None:
-        _discard(self.states[status], (since, id))
+        self.states[status].strike(since, id)
         changes[status] = changes.get(status, 0) - 1
 
     def _arrive(self, id: int, status: str, since: int, changes: dict) -> None:
         self.places[id] = since << 3 | CODES[status]
-        self.states[status].add((since, id))
+        self.states[status].enter(since, id)
         changes[status] = changes.get(status, 0) + 1
 
     def oldest(self, status: str) -> Iterator[tuple[int, int]]:
         """(since, id), the oldest first."""
-        return iter(self.states[status])
+        return self.states[status].ascending()
 
     def newest(self, status=None, facet=None, before=None) -> Iterator[tuple[int, int]]:
         """Keys from new to old, of one status or one facet or all; in slices."""
-        tree = self.ages
+        moments = self.ages
         if facet is not None:
-            tree = self.facets.get(facet, ())
+            moments = self.facets.get(facet)
         elif status is not None:
-            tree = self.states[status]
-        return descending(tree, before)
+            moments = self.states[status]
+        return iter(()) if moments is None else moments.descending(before)
 
 
 def facets_of(job) -> Iterator[tuple[str, object]]:
@@ -130,25 +170,3 @@ def object_key(object) -> str | None:
     jar = getattr(object, "_p_jar", None)
     name = jar.db().database_name if jar is not None else ""
     return f"{name}:{oid.hex()}"
-
-
-def descending(tree, before=None) -> Iterator:
-    """The keys of a TreeSet below *before*, backwards, loading only what is read.
-
-    BTrees do not walk back, but maxKey finds the largest key up to a bound.
-    """
-    while tree:
-        try:
-            key = tree.maxKey() if before is None \
-                else tree.maxKey((before[0], before[1] - 1))
-        except ValueError:
-            return
-        yield key
-        before = key
-
-
-def _discard(tree, key) -> None:
-    try:
-        tree.remove(key)
-    except KeyError:
-        pass
