@@ -1,0 +1,144 @@
+"""How far the indexing is, on the terminal of the application.
+
+On a terminal one line that is renewed; elsewhere a line now and then.
+"""
+import logging
+import sys
+import threading
+import time
+from collections import deque
+
+from lovely.remotetask.startup import application
+from transaction import TransactionManager
+
+from library.tasks import NAME
+
+PAUSE = 0.5        # seconds between two looks
+PLAIN_PAUSE = 10   # seconds between two lines, where they cannot be renewed
+RECENT = 20        # looks over which the speed is taken
+BAR = 24           # characters
+ERASE = "\r\x1b[K"
+
+log = logging.getLogger(__name__)
+
+
+class Display:
+    """Shows the progress of the library in a database until its report is there.
+
+    `start` returns at once; `stop` ends it and tidies the line up.
+    """
+
+    def __init__(self, db, stream=None):
+        self.db = db
+        self.stream = stream or sys.stdout
+        self.is_terminal = getattr(self.stream, "isatty", lambda: False)()
+        self._stopped = threading.Event()
+        self._shown = False
+        self._lock = threading.Lock()
+        self._seen: deque[tuple[float, int]] = deque(maxlen=RECENT)
+        self._thread = threading.Thread(
+            target=self._run, name="library-progress", daemon=True)
+
+    def start(self):
+        for handler in self._handlers():
+            handler.addFilter(self._make_room)
+        self._thread.start()
+
+    def stop(self):
+        self._stopped.set()
+        self._thread.join(5)
+
+    def _handlers(self):
+        """Those who write to the same terminal."""
+        return [handler for handler in logging.getLogger().handlers
+                if getattr(handler, "stream", None) is self.stream]
+
+    def _make_room(self, record) -> bool:
+        """A line of the log takes the place of the progress, which comes again."""
+        with self._lock:
+            self._erase()
+        return True
+
+    def _run(self):
+        try:
+            spoken = float("-inf")
+            while not self._stopped.wait(PAUSE):
+                counts, last = self._look()
+                if counts is None:
+                    continue
+                if last is not None:
+                    self._say(closing(last))
+                    return
+                now = time.monotonic()
+                self._seen.append((now, counts["runs"]))
+                if self.is_terminal:
+                    self._renew(line(counts, self._speed()))
+                elif now - spoken >= PLAIN_PAUSE:
+                    spoken = now
+                    self._say(line(counts, self._speed()))
+        except Exception:
+            log.exception("the progress of the library is not shown any more")
+        finally:
+            with self._lock:
+                self._erase()
+            for handler in self._handlers():
+                handler.removeFilter(self._make_room)
+
+    def _look(self):
+        """(totals, report): None for what is not there yet."""
+        manager = TransactionManager(explicit=True)
+        connection = self.db.open(manager)
+        try:
+            manager.begin()
+            library = application(connection).get(NAME)
+            if library is None or not library.reporting.asked:
+                return None, None
+            reporting = library.reporting
+            return library.counts(), reporting.last if reporting.began is None else None
+        finally:
+            manager.abort()
+            connection.close()
+
+    def _speed(self) -> float:
+        (began, first), (ended, last) = self._seen[0], self._seen[-1]
+        return (last - first) / (ended - began) if ended > began else 0.0
+
+    def _renew(self, text):
+        with self._lock:
+            self.stream.write(ERASE + text)
+            self.stream.flush()
+            self._shown = True
+
+    def _say(self, text):
+        with self._lock:
+            self._erase()
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
+    def _erase(self):
+        if self._shown:
+            self.stream.write(ERASE)
+            self.stream.flush()
+            self._shown = False
+
+
+def line(counts, speed: float) -> str:
+    """What is shown while files wait."""
+    known, done = counts["known"], counts["known"] - counts["waiting"]
+    full = BAR * done // known if known else 0
+    return (f"library [{'#' * full:{BAR}}] {done:,} of {known:,} files, "
+            f"{speed:.0f} a second, {plural(counts['conflicts'], 'conflict')}")
+
+
+def closing(last) -> str:
+    """What is said of a report."""
+    return (f"library: {plural(last['known'], 'file')} with "
+            f"{last['classes']:,} classes and {last['functions']:,} functions, "
+            f"{last['vocabulary']:,} words; {last['unreadable']:,} could not be "
+            f"understood, {last['failed']:,} ended in error; "
+            f"{plural(last['conflicts'], 'conflict')}. It took {last['seconds']:.0f} s.\n"
+            f"Ask it, in another terminal: python -m library search json decoder")
+
+
+def plural(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
