@@ -26,10 +26,10 @@ class Failure:
 def text_of(error: BaseException) -> str:
     """The text of an error; never raises, never empty, always storable."""
     try:
-        text = str(error)
+        text = str.__str__(str(error))
     except BaseException:
         text = "(its text cannot be made)"
-    return clean(text or type(error).__name__)[:TEXT_LIMIT]
+    return clean(text[:TEXT_LIMIT] or type(error).__name__)[:TEXT_LIMIT] or "(no text)"
 
 
 def traceback_of(error: BaseException) -> str:
