@@ -142,11 +142,10 @@ class Publication:
                 self.manager.commit()
                 log.info("%s: %s", context.label, outcome.note)
                 return outcome
-            except NotMine as gone:
-                self.abort()
-                return _not_mine(claim, gone)
             except BaseException as error:
                 self.abort()
+                if isinstance(error, NotMine) and not committing:
+                    return _not_mine(claim, error)
                 trouble = error
             if isinstance(trouble, TransientError) and not disconnected(trouble):
                 if conflicts >= conflict_tries or context.once:
@@ -179,7 +178,7 @@ class Publication:
                     "failJob", claim, failure, error, worker, reason, silently)
             except NotMine as gone:
                 return _not_mine(claim, gone)
-            except Exception as trouble:
+            except BaseException as trouble:
                 if not of_the_storage(trouble):
                     if silently:
                         raise
@@ -236,13 +235,14 @@ def _not_mine(claim, gone: NotMine) -> Outcome:
 
 
 def disconnected(error: BaseException) -> bool:
-    return type(error).__name__ == "ClientDisconnected"
+    return type(error).__name__ == "ClientDisconnected" \
+        and str(type(error).__module__).startswith("ZEO")
 
 
 def of_the_storage(error: BaseException) -> bool:
     """Whether an error out of a commit tells of the storage, not of the task."""
     return isinstance(error, (StorageError, OSError)) \
-        or type(error).__module__.startswith(DRIVERS) or disconnected(error)
+        or str(type(error).__module__).startswith(DRIVERS)
 
 
 def storage_closed(db) -> bool:
