@@ -17,7 +17,7 @@ from lovely.remotetask import task as tasks
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.errors import (
     BadInput, BadOption, BadOutput, BadStatus, IllegalMove, NotMine, TaskError, UnknownTask)
-from lovely.remotetask.failure import Failure, clean
+from lovely.remotetask.failure import Failure, clean, in_log
 from lovely.remotetask.interfaces import ITask, ITaskService
 from lovely.remotetask.job import DEFAULT_PRIORITY, CronJob, Job, check_delay
 from lovely.remotetask.payload import pack, validate
@@ -44,6 +44,7 @@ SCAN_LIMIT = 10_000    # jobs looked at for one page
 WIDTHS_SECONDS = 1.0   # how long the widths of the lanes are remembered
 TEXT_LIMIT = 200       # characters of a title or a tag
 MISSED, OVERLAP = schedule.MISSED, schedule.OVERLAP
+LONGEST_PAUSE = 1e9    # seconds to another attempt, whatever a policy says
 PRIORITIES = range(-1_000_000, 1_000_001)
 
 
@@ -730,9 +731,8 @@ class TaskService(Contained, Persistent):
             job.start(now, worker)
         pause = None
         if reason != lifecycle.INTERRUPTED:
-            policy = policy_of(self.findTask(job.task), job.retries)
-            pause = policy.delayAfter(job.failures + 1, error)
-        said = f"{failure.kind}: {clean(failure.text)}"
+            pause = self._pause_after(job, error)
+        said = f"{in_log(failure.kind)}: {in_log(failure.text)}"
         if pause is None:
             job.fail(failure, now, reason)
             note = f"failed for good: {said}"
@@ -741,6 +741,18 @@ class TaskService(Contained, Persistent):
             note = f"failed, again in {pause:.1f} s: {said}"
         job._v_silent = False
         return Outcome.of(job, claim.token, note)
+
+    def _pause_after(self, job, error):
+        """Seconds to the next attempt; None: there is none."""
+        try:
+            with frames.SiteFrame(job):
+                policy = policy_of(self.findTask(job.task), job.retries)
+                pause = policy.delayAfter(job.failures + 1, error)
+            return None if pause is None else min(max(float(pause), 0.0), LONGEST_PAUSE)
+        except Exception:
+            log.exception("job %s (%s): its retry policy is broken, it is not tried again",
+                          job.id, in_log(job.task))
+            return None
 
     def startOnce(self, claim, worker=""):
         """Commit that an at-most-once job begins."""
@@ -758,12 +770,14 @@ class TaskService(Contained, Persistent):
             for claim in running:
                 try:
                     job = self._mine(claim)
-                except NotMine:
-                    continue
-                if job.recordedStatus == lifecycle.QUEUED:
-                    job.start(books.now)
-                job.hand_back()
-                books.settle(job)
+                except NotMine:  # it ended, or was moved, at the same moment
+                    job = self.jobs.get(claim.id)
+                else:
+                    if job.recordedStatus == lifecycle.QUEUED:
+                        job.start(books.now)
+                    job.hand_back()
+                if job is not None:
+                    books.settle(job)
             if close:
                 left, lease.held = lease.held, {}
                 for id in left:
@@ -793,6 +807,8 @@ class TaskService(Contained, Persistent):
         token = tasks.enter(context)
         try:
             return task(self, jobid, input)
+        except NotMine as error:  # it would say that this job was taken away
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
         finally:
             tasks.leave(token)
 
