@@ -1,0 +1,281 @@
+"""What can be typed: commands, options, and help with examples."""
+import argparse
+from importlib.metadata import PackageNotFoundError, version
+
+from lovely.remotetask import lifecycle, schedule
+from lovely.remotetask.cli import commands, work
+
+DESCRIPTION = "Background jobs that commit with your data, in a ZODB."
+
+EPILOG = """\
+The database is the one of the application in ./var, as `remotetask run` makes it;
+--db or REMOTETASK_DB name another: a directory, a zope.conf, a Data.fs, or a URI
+(file:// zeo:// postgresql:// sqlite:///).
+
+  remotetask run                          the application, with a web page
+  remotetask add echo '"hello"'           a job; prints its number
+  remotetask list                         the newest jobs
+  remotetask show 7                       all about one of them
+  remotetask cron add backup '0 2 * * *'  a job for every night
+  remotetask COMMAND --help               more, with examples
+
+exit codes: 0 done; 1 what was asked for failed; 2 wrong usage or value; 3 the
+database cannot be opened, or has gone; 4 waited in vain; 130 interrupted.
+"""
+
+
+def parse(words=None):
+    options = parser().parse_args(words)
+    if not hasattr(options, "verbose"):
+        options.verbose = False
+    return options
+
+
+def parser():
+    main = argparse.ArgumentParser(
+        prog="remotetask", description=DESCRIPTION, epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    main.add_argument("--version", action="version", version=_version())
+    main.set_defaults(verbose=False)
+    these = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _long_lived(these)
+    _adding(these)
+    _reading(these)
+    _steering(these)
+    _cron(these)
+    return main
+
+
+def _version() -> str:
+    try:
+        return f"lovely.remotetask {version('lovely.remotetask')}"
+    except PackageNotFoundError:
+        return "lovely.remotetask"
+
+
+def _command(these, name, function, help, examples, parents=()):
+    found = these.add_parser(
+        name, help=help, description=help[0].upper() + help[1:] + ".",
+        epilog="examples:\n" + "\n".join(f"  remotetask {each}" for each in examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter, parents=parents)
+    found.set_defaults(command=function)
+    return found
+
+
+def _common(writes=False, one_service=True):
+    """What every command that opens a database takes."""
+    found = argparse.ArgumentParser(add_help=False)
+    found.add_argument("--db", metavar="WHERE", help=(
+        "the database: directory, zope.conf, Data.fs or URI (default: "
+        "$REMOTETASK_DB, else ./var)"))
+    if one_service:
+        found.add_argument("--service", metavar="NAME", help=(
+            "the service: name, site@name, @name or /path; not needed where there "
+            "is only one, or where one starts by itself"))
+    if writes:
+        _registrations(found)
+    found.add_argument("-v", "--verbose", action="store_true", help=(
+        "show log lines, and where an error comes from"))
+    return found
+
+
+def _registrations(found):
+    found.add_argument("--import", dest="modules", metavar="MODULE", action="append",
+                       default=[], help="import a module that registers tasks, first")
+    found.add_argument("--zcml", metavar="FILE", action="append", default=[],
+                       help="execute ZCML that registers tasks, first")
+
+
+def _answering(writes=False):
+    found = _common(writes)
+    found.add_argument("--json", action="store_true", help="answer in JSON")
+    return found
+
+
+# -- commands that stay
+
+
+def _long_lived(these):
+    run = _command(these, "run", work.run, "run the application, until Ctrl-C", [
+        "run", "run /srv/tasks --port 8090"])
+    run.add_argument("directory", nargs="?", default="var", help=(
+        "where it keeps all that it has; made at the first start (default: var)"))
+    run.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
+    run.add_argument("--port", type=int, default=8080, help=(
+        "default: 8080; 0: any that is free"))
+    run.add_argument("--example", metavar="PACKAGE", help=(
+        "directory of a package whose configure.zcml the first start includes"))
+
+    found = _command(these, "work", work.work,
+                     "run jobs in a process without web, until Ctrl-C or SIGTERM", [
+                         "work --db etc/zope.conf",
+                         "work --db zeo://localhost:8100 --import myproject.tasks",
+                         "work --service site@tasks --service @mail --grace 1m"],
+                     [_common(one_service=False)])
+    _registrations(found)
+    found.add_argument("--service", metavar="NAME", action="append", help=(
+        "a service to start: name, site@name, @name, site@*, *@*, /path; may be "
+        "given several times (default: those that autostart names, else the only one)"))
+    found.add_argument("--grace", metavar="DURATION", help=(
+        "how long jobs may run on when it stops; then they are handed back "
+        "(default: the setting grace-seconds); a second signal stops at once"))
+
+
+# -- adding
+
+
+def _adding(these):
+    found = _command(these, "add", commands.add, "add a job; prints its number", [
+        "add echo '\"hello\"'",
+        "add resize --input '{\"width\": 300}' --priority 5",
+        "add import --input @orders.json --at 02:30 --before 2h",
+        "add report --wait 1m                 (prints what the task returns)"],
+        [_answering(writes=True)])
+    _job_options(found)
+    found.add_argument("--delay", metavar="DURATION", help="not before so long: 90s, 5m")
+    found.add_argument("--at", metavar="TIME", help=(
+        "not before: 2027-01-31T14:30 (local time, or with offset), or 14:30"))
+    found.add_argument("--before", metavar="TIME", help=(
+        "not after: a time, or a duration from its start time; then it is cancelled"))
+    found.add_argument("--later", action="store_true", help=(
+        "wait for `remotetask start`"))
+    found.add_argument("--wait", metavar="DURATION", help=(
+        "wait so long for its end and print what it returned"))
+
+    found = _command(these, "start", commands.start,
+                     "queue jobs that were added with --later", ["start 7"],
+                     [_answering(writes=True)])
+    _ids(found)
+
+
+def _job_options(found):
+    found.add_argument("task", metavar="TASK", help="name of the task")
+    found.add_argument("given", metavar="INPUT", nargs="?", help=(
+        "input of the task, in JSON; @FILE reads it from a file, - from standard input"))
+    found.add_argument("--input", metavar="JSON", help="the same as INPUT")
+    found.add_argument("--priority", type=int, help="smaller is more urgent; default 10")
+    found.add_argument("--title", help="for people")
+    found.add_argument("--tag", action="append", help="may be given several times")
+    found.add_argument("--timeout", metavar="DURATION", help="how long it may run")
+    found.add_argument("--retries", type=int, help="attempts after the first")
+
+
+# -- reading
+
+
+def _reading(these):
+    found = _command(these, "list", commands.list_jobs, "list jobs, the newest first", [
+        "list", "list --status error --task resize", "list --tag mail --limit 100 --json"],
+        [_answering()])
+    words = ", ".join(word.replace(" ", "-") for word in lifecycle.STATUSES)
+    found.add_argument("--status", metavar="STATUS", help=f"one of {words}")
+    found.add_argument("--task", help="name of the task")
+    found.add_argument("--owner", help="id of the principal who added it")
+    found.add_argument("--tag")
+    found.add_argument("--limit", type=_count, default=20, help="default: 20")
+    found.add_argument("--after", metavar="KEY", help=(
+        "go on where a list ended, which names the key"))
+
+    found = _command(these, "show", commands.show, "show all about a job", [
+        "show 7", "show 7 --traceback", "show 7 --json"], [_answering()])
+    found.add_argument("id", type=int, metavar="ID")
+    found.add_argument("--traceback", action="store_true", help=(
+        "where each attempt failed"))
+
+    _command(these, "status", commands.status,
+             "show what each service does: who works, what waits, what comes next", [
+                 "status", "status --service site@tasks --json"], [_answering()])
+
+    found = _command(these, "check", commands.check,
+                     "compare the books of the services with their jobs", [
+                         "check", "check --repair"], [_answering(writes=True)])
+    found.add_argument("--repair", action="store_true", help=(
+        "make the books again from the jobs where they disagree"))
+
+
+# -- steering
+
+
+def _steering(these):
+    for name, function, help in (
+            ("cancel", commands.cancel,
+             "cancel jobs: a waiting one never starts, a running one cannot commit"),
+            ("remove", commands.remove, "remove jobs that have come to their end")):
+        found = _command(these, name, function, help, [f"{name} 7", f"{name} 7 8 9"],
+                         [_answering(writes=True)])
+        _ids(found)
+
+    found = _command(these, "retry", commands.retry,
+                     "queue jobs again that ended in error or were cancelled", [
+                         "retry 7", "retry --all --task resize",
+                         "retry --all --error 'connection refused' --older 10m"],
+                     [_answering(writes=True)])
+    found.add_argument("ids", type=int, nargs="*", metavar="ID")
+    found.add_argument("--all", action="store_true", help="all in error that match:")
+    found.add_argument("--task", help="name of the task")
+    found.add_argument("--tag")
+    found.add_argument("--error", metavar="TEXT", help="is part of the error, in any case")
+    found.add_argument("--older", metavar="DURATION", help="ended so long ago, or longer")
+    found.add_argument("--limit", type=_count, help="no more than so many, the newest")
+
+    found = _command(these, "clean", commands.clean,
+                     "remove the jobs that have come to their end, in small steps", [
+                         "clean --status completed", "clean --older 30d"],
+                     [_answering(writes=True)])
+    found.add_argument("--status", action="append", metavar="STATUS", help=(
+        "completed, cancelled or error; several with commas (default: all three)"))
+    found.add_argument("--older", metavar="DURATION", help="ended so long ago, or longer")
+
+
+def _ids(found):
+    found.add_argument("ids", type=int, nargs="+", metavar="ID")
+
+
+def _count(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("1 or more")
+    return number
+
+
+# -- cron jobs
+
+
+def _cron(these):
+    found = these.add_parser(
+        "cron", help="list, add, pause, resume and run cron jobs", description=(
+            "Jobs that make jobs, on time.  `remotetask cancel ID` ends one."))
+    these = found.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    _command(these, "list", commands.cron_list, "list cron jobs and when they run next",
+             ["cron list"], [_answering()])
+
+    found = _command(these, "add", commands.cron_add, "add a cron job; prints its number", [
+        "cron add backup '0 2 * * *' --timezone Europe/Vienna",
+        "cron add poll '*/5 9-17 * * mon-fri'",
+        "cron add ping '@every 90s' --overlap allow"], [_answering(writes=True)])
+    found.add_argument("task", metavar="TASK", help="name of the task")
+    found.add_argument("schedule", metavar="SCHEDULE", help=(
+        "cron text: minute hour day month weekday; or @daily, '@every 90s', ..."))
+    found.add_argument("given", metavar="INPUT", nargs="?", help=(
+        "input of the task, in JSON; @FILE reads it from a file, - from standard input"))
+    found.add_argument("--input", metavar="JSON", help="the same as INPUT")
+    found.add_argument("--timezone", metavar="ZONE", help=(
+        "IANA name, as Europe/Vienna (default: UTC)"))
+    found.add_argument("--missed", choices=schedule.MISSED, default="once", help=(
+        "which runs are made up for that came due while nobody looked; default: once"))
+    found.add_argument("--overlap", default="skip",
+                       choices=[word.replace(" ", "-") for word in schedule.OVERLAP],
+                       help="what happens while the last run goes on; default: skip")
+    found.add_argument("--priority", type=int, help="smaller is more urgent; default 10")
+    found.add_argument("--title", help="for people")
+    found.add_argument("--tag", action="append", help="may be given several times")
+    found.add_argument("--timeout", metavar="DURATION", help="how long a run may take")
+    found.add_argument("--retries", type=int, help="attempts after the first")
+
+    for name, function, help in (
+            ("pause", commands.cron_pause, "keep cron jobs from firing until `resume`"),
+            ("resume", commands.cron_resume, "let paused cron jobs fire, from now on"),
+            ("run", commands.cron_run, "make a run at once, beside the schedule")):
+        _ids(_command(these, name, function, help, [f"cron {name} 7"],
+                      [_answering(writes=True)]))

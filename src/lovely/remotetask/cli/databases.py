@@ -1,0 +1,344 @@
+"""Where the database is, and how it is opened.
+
+    var                          the directory of an application: its zope.conf
+    etc/zope.conf                the database of a configuration, with its tasks
+    var/Data.fs                  a FileStorage
+    file:// zeo:// memory:// ... what zodburi knows
+    postgresql:// sqlite://      RelStorage
+"""
+import importlib
+import os
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+import ZODB
+import zodburi
+from zc.lockfile import LockError
+from ZODB.FileStorage import FileStorage
+from ZODB.FileStorage.FileStorage import FileStorageFormatError
+from zope.component import getGlobalSiteManager
+from zope.configuration import xmlconfig
+from zope.configuration.exceptions import ConfigurationError
+from zope.site.site import SiteManagerAdapter
+
+import lovely.remotetask
+from lovely.remotetask import settings
+from lovely.remotetask.cli.problems import BadArgument, Busy, NoDatabase
+from lovely.remotetask.errors import RemoteTaskError
+from lovely.remotetask.failure import in_log
+
+DEFAULT = "var"
+VARIABLE = "REMOTETASK_DB"
+ZEO_SECONDS = 10     # how long a ZEO server may take to answer, unless the URI says
+MAGIC = (b"FS21", b"FS30")
+NEEDS_APP = ("{} needs packages that are not installed: pip install "
+             "'lovely.remotetask[app]' ({})")
+NEEDS_RELSTORAGE = ("a {}:// database needs RelStorage: pip install "
+                    "'lovely.remotetask[relstorage]'")
+
+
+def find(text: str | None = None):
+    """The database that *text*, or the environment, or nothing names."""
+    text = text or os.environ.get(VARIABLE) or DEFAULT
+    if re.match(r"[a-z][a-z0-9+.-]+:", text):
+        return AtURI(text)
+    path = Path(text).expanduser().absolute()
+    if path.is_dir():
+        return _in_directory(path, text)
+    if not path.exists():
+        raise NoDatabase(
+            f"there is no {in_log(text)}: name a directory made by `remotetask run`, a "
+            f"zope.conf, a Data.fs or a URI, by --db or in {VARIABLE}")
+    return AtFile(path) if _is_data(path) else AtConf(path)
+
+
+def _in_directory(path, text):
+    if (path / "zope.conf").exists():
+        return AtConf(path / "zope.conf")
+    if (path / "Data.fs").exists():
+        return AtFile(path / "Data.fs")
+    raise NoDatabase(
+        f"the directory {in_log(text)} has no zope.conf and no Data.fs; start "
+        f"`remotetask run` there first, or name another by --db or in {VARIABLE}")
+
+
+def _is_data(path) -> bool:
+    if path.suffix == ".fs":
+        return True
+    with opening(path), open(path, "rb") as file:
+        return file.read(4) in MAGIC
+
+
+class Database:
+    """One way of naming a database.
+
+    `file` is the path of its FileStorage, which admits one process; None for
+    databases that several processes open at once.
+    """
+
+    file: Path | None = None
+
+    def open(self):
+        """Open it, for reading and writing.  Raises NoDatabase, Busy."""
+        with opening(self.name):
+            return self._open()
+
+    def open_to_read(self):
+        """Open it beside whoever writes, in the state of this moment."""
+        if self.file is None:
+            return self.open()
+        with opening(self.name):
+            # Blobs are not looked at, and a directory of blobs would be made.
+            return ZODB.DB(FileStorage(str(self.file), read_only=True))
+
+    def configure(self, zcml=(), modules=()) -> None:
+        """Register what those who write need: tasks, and who hears of jobs."""
+        for name in modules:
+            try:
+                importlib.import_module(name)
+            except Exception as error:
+                raise BadArgument(f"--import {name}: {type(error).__name__}: "
+                                  f"{in_log(error)}") from error
+        for path in zcml:
+            _execute(str(path))
+
+    def close(self, db) -> None:
+        db.close()
+
+
+class AtURI(Database):
+
+    def __init__(self, uri):
+        self.uri = uri
+        self.name = hidden(uri)
+        scheme, _, rest = uri.partition("://")
+        if scheme == "file":
+            self.file = Path(rest.partition("?")[0]).absolute()
+            if not self.file.exists():
+                raise NoDatabase(f"there is no {self.file}: a database is made by "
+                                 "`remotetask run`, or in a script")
+        with opening(self.name):
+            self.factory, self.options = resolve(uri)
+
+    def _open(self):
+        return ZODB.DB(self.factory(), **self.options)
+
+    def configure(self, zcml=(), modules=()):
+        _execute("configure.zcml", lovely.remotetask)
+        # Services in sites ask for their tasks there.
+        getGlobalSiteManager().registerAdapter(SiteManagerAdapter)
+        super().configure(zcml, modules)
+
+
+class AtFile(AtURI):
+
+    def __init__(self, path):
+        self.file, self.name = path, str(path)
+        self.factory, self.options = (lambda: FileStorage(str(path))), {}
+
+
+class AtConf(Database):
+    """The first database of a zope.conf, in which its application lies."""
+
+    def __init__(self, path):
+        try:
+            from zope.app.appsetup.product import setProductConfigurations
+
+            from lovely.remotetask.app import configuration
+        except ImportError as error:
+            raise NoDatabase(NEEDS_APP.format(path, error)) from error
+        self.path, self.name = path, str(path)
+        self.configuration = configuration
+        with opening(path):
+            self.options = configuration.read(path)
+        # Also who only reads wants to know the classes, and what starts by itself.
+        sys.path[:0] = [each for each in map(os.path.abspath, self.options.path)
+                        if each not in sys.path]
+        setProductConfigurations(self.options.product_config)
+        settings.reload()
+        self.file = _file_of(self.options.databases[0].config.storage)
+        if self.file is not None and not self.file.exists():
+            raise NoDatabase(f"there is no {self.file} yet: `remotetask run` makes it at "
+                             f"its first start")
+
+    def _open(self):
+        """Without the events that start services."""
+        from zope.app.appsetup.appsetup import multi_database
+        return multi_database(self.options.databases)[0][0]
+
+    def open_with_events(self):
+        """Open it as the application does: what starts with the database starts."""
+        with opening(self.name):
+            return self.configuration.open_databases(self.options)
+
+    def configure(self, zcml=(), modules=(), logs=()):
+        """logs: handlers; with any, the logs of zope.conf are written too."""
+        self._define_login()
+        if not logs:
+            self.options.eventlog, self.options.loggers = (lambda: None), []
+        with opening(self.name):
+            self.configuration.apply(self.options, *logs)
+        super().configure(zcml, modules)
+
+    def _define_login(self):
+        """The manager, whom site.zcml grants everything."""
+        from lovely.remotetask.app import login
+        path = self.path.parent / "login.txt"
+        if path.exists():
+            login.define(login.get(path))
+
+    def close(self, db):
+        self.configuration.close_databases(db)
+
+
+def _file_of(storage) -> Path | None:
+    """The path of the FileStorage in a section of a configuration."""
+    config = storage.config
+    while hasattr(config, "base"):  # <blobstorage>, <zlibstorage>, ...
+        config = config.base.config
+    if type(storage).__name__ != "FileStorage" and not hasattr(config, "quota"):
+        return None
+    return Path(config.path).absolute()
+
+
+def _execute(path, package=None):
+    try:
+        xmlconfig.file(path, package)
+    except (ConfigurationError, OSError, ImportError) as error:
+        raise BadArgument(f"{path}: {in_log(' '.join(str(error).split()))}") from error
+
+
+# -- URIs
+
+
+def resolve(uri):
+    """(storage factory, options of ZODB.DB) of a URI."""
+    scheme = uri.partition(":")[0]
+    if scheme in ("postgres", "postgresql", "sqlite", "mysql", "oracle") \
+            and find_spec("relstorage") is None:
+        raise NoDatabase(NEEDS_RELSTORAGE.format(scheme))
+    if scheme in ("postgres", "postgresql"):
+        return _resolve_postgresql(uri)
+    if scheme == "sqlite":
+        uri = sqlite_uri(uri)
+    if scheme == "zeo" and not {"wait", "wait_timeout"} & dict(
+            parse_qsl(urlsplit(uri).query)).keys():
+        uri += f"{'&' if '?' in uri else '?'}wait_timeout={ZEO_SECONDS}"
+    try:
+        return zodburi.resolve_uri(uri)
+    except zodburi.NoResolverForScheme:
+        raise BadArgument(
+            f"databases of the kind {in_log(scheme)}: are not known; there are file://, "
+            "zeo://, postgresql://, sqlite:///, memory:// and zconfig://") from None
+    except zodburi.UnknownDatabaseKeywords as error:
+        raise BadArgument(f"{hidden(uri)}: {error.args[0]}") from None
+
+
+def sqlite_uri(uri: str) -> str:
+    """sqlite:///directory as RelStorage says it: sqlite://?data_dir=/directory."""
+    parts = urlsplit(uri)
+    query = dict(parse_qsl(parts.query))
+    if "data_dir" not in query:
+        if parts.netloc or parts.path in ("", "/"):
+            raise BadArgument(
+                f"{in_log(uri)}: write sqlite:///path/of/a/directory, with three slashes")
+        query["data_dir"] = unquote(parts.path)
+    if os.path.isfile(query["data_dir"]):
+        raise BadArgument(f"{in_log(query['data_dir'])} is a file: RelStorage keeps "
+                          "several files in a directory, name that")
+    return "sqlite://?" + urlencode(query)
+
+
+def _resolve_postgresql(uri: str):
+    from relstorage.zodburi_resolver import RelStorageURIResolver
+
+    factory, rest = RelStorageURIResolver(_PostgreSQL())(
+        re.sub("^postgresql:", "postgres:", uri))
+    # What is left is for ZODB.DB: zodburi reads it from any URI.
+    return factory, resolve("memory://?" + urlencode(rest))[1]
+
+
+class _PostgreSQL:
+    """Takes the place of RelStorage's own helper, which passes 'None' for what the
+    URI leaves out, and %40 in a password as it stands."""
+
+    PARAMETERS = ("application_name", "connect_timeout", "options", "passfile",
+                  "service", "sslcert", "sslkey", "sslmode", "sslrootcert")
+
+    def __call__(self, parts, query):
+        facts = dict(
+            dbname=unquote(parts.path[1:]), user=parts.username and unquote(parts.username),
+            password=parts.password and unquote(parts.password), host=parts.hostname,
+            port=parts.port)
+        facts.update((name, query.pop(name)) for name in self.PARAMETERS if name in query)
+        dsn = " ".join(f"{name}={_quoted(value)}" for name, value in facts.items() if value)
+
+        def factory(options):
+            from relstorage.adapters.postgresql import PostgreSQLAdapter
+            return PostgreSQLAdapter(dsn=dsn, options=options)
+        return factory, query
+
+
+def _quoted(value) -> str:
+    text = str(value).replace("\\", r"\\").replace("'", r"\'")
+    return f"'{text}'"
+
+
+def hidden(uri: str) -> str:
+    """A URI to be shown: without its password."""
+    without = re.sub(r"(://[^/@:]*):.*@", r"\1:***@", uri)
+    return in_log(re.sub(r"(password=)[^&]*", r"\1***", without))
+
+
+# -- what can stand in the way
+
+
+class opening:
+    """Turns what can go wrong when a database is opened into one clear text."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if error is None or not isinstance(error, Exception) \
+                or isinstance(error, (NoDatabase, BadArgument)):
+            return
+        raise self._problem(error) from error
+
+    def _problem(self, error):
+        if isinstance(error, LockError):
+            return Busy(busy(error))
+        if isinstance(error, FileStorageFormatError):
+            return NoDatabase(f"{self.name} is no FileStorage of Python 3; one of Python "
+                              "2 is brought over by zodbupdate first")
+        if isinstance(error, RemoteTaskError):  # CannotStart says it well itself
+            problem = NoDatabase(str(error))
+            problem.exit_code = 3 if getattr(error, "exit_code", 2) == 1 else 2
+            return problem
+        if type(error).__name__ == "ClientDisconnected":
+            return NoDatabase(f"the ZEO server of {self.name} does not answer")
+        if isinstance(error, ImportError):
+            return NoDatabase(f"{self.name} needs a package that is not installed: {error}")
+        if isinstance(error, PermissionError):
+            return NoDatabase(f"{self.name}: you may not open {error.filename}; its owner "
+                              "can")
+        text = in_log(" ".join(str(error).split()))
+        return NoDatabase(f"{self.name} cannot be opened: {type(error).__name__}: {text}")
+
+
+def busy(error: LockError) -> str:
+    """LockError names the lock, and the lock holds the number of its owner."""
+    path = str(error).partition("'")[2].rpartition("'")[0]
+    try:
+        with open(path) as lock:
+            owner = f" by process {int(lock.read().split()[0])}"
+    except (OSError, ValueError, IndexError):
+        owner = ""
+    return (f"{path.removesuffix('.lock')} is in use{owner}, which takes no commands; "
+            "stop that one, or wait until it is done")

@@ -1,0 +1,166 @@
+"""The long-lived commands: a worker process, and the application."""
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack, contextmanager
+
+import zope.component
+
+from lovely.remotetask import processor, startup
+from lovely.remotetask.cli import databases, times
+from lovely.remotetask.cli.output import Output
+from lovely.remotetask.cli.problems import DATABASE, DONE, FAILED, NoDatabase, NoSuchService
+from lovely.remotetask.cli.services import choose, find_all
+from lovely.remotetask.cli.socket import Server, path_for
+
+log = logging.getLogger("lovely.remotetask")
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+LOOK_SECONDS = 0.5   # between two looks whether the storage is still there
+
+
+def run(options, out) -> int:
+    """The application, with a socket for commands."""
+    try:
+        from lovely.remotetask import app
+    except ImportError as error:
+        raise NoDatabase(databases.NEEDS_APP.format("the application", error)) from error
+    return app.run(options.directory, options.host, options.port,
+                   example=options.example, on_start=[open_socket])
+
+
+def open_socket(running) -> None:
+    """Take commands for a running application, until it stops."""
+    server = socket_for(running.db, databases.find(str(running.directory.path)))
+    if server is not None:
+        running.on_stop(server.stop)
+
+
+def socket_for(db, database):
+    """A started server where the database admits one process, else None."""
+    if database.file is None:
+        return None
+    try:
+        return Server(db, path_for(database.file)).start()
+    except NoDatabase as error:
+        # The work goes on; the command line can read, and cannot write.
+        log.warning("no commands can be taken: %s", error)
+        return None
+
+
+def work(options, out) -> int:
+    """A worker process: services, no web."""
+    grace = None if options.grace is None else times.duration(options.grace)
+    with stop_signals() as asked, ExitStack() as undo:
+        database = databases.find(options.db)
+        db = _open(database, options)
+        undo.callback(database.close, db)
+        started = start(db, options.service)
+        left = []
+        undo.callback(lambda: left.extend(processor.stop_all(db, grace)))
+        server = socket_for(db, database)
+        if server is not None:
+            undo.callback(server.stop)
+        out.line(f"At work on {', '.join(started)} as process {os.getpid()}; "
+                 "Ctrl-C or SIGTERM stops it.")
+        out.stream.flush()
+        code = _until(asked, out)
+        undo.close()
+    if left:
+        out.complain(f"some jobs did not end in time and are given back: {', '.join(left)}")
+    elif code == DONE:
+        out.line("Stopped.")
+    return code or (FAILED if left else DONE)
+
+
+def _open(database, options):
+    """Configure this process and open the database, with nothing started yet."""
+    if isinstance(database, databases.AtConf):
+        from lovely.remotetask.app.terminal import Terminal
+        database.configure(options.zcml, options.modules, logs=[Terminal(sys.stderr)])
+        # What starts is said below, and a wrong name is an error here.
+        zope.component.getGlobalSiteManager().unregisterHandler(startup.bootStrapSubscriber)
+        return database.open_with_events()
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, force=True,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    database.configure(options.zcml, options.modules)
+    return database.open()
+
+
+def start(db, wanted) -> list[str]:
+    """Start the services that are *wanted*, or else those of the configuration, or
+    the only one; their names.  Raises NoSuchService when there is nothing to do."""
+    connection = db.open()
+    try:
+        found = _wanted(connection, wanted)
+        for each in found:
+            startup.start(each.site or "", each.name, each.service)
+        names = [each.address["directive"] for each in found
+                 if each.service.isProcessing()]
+    finally:
+        connection.transaction_manager.abort()
+        connection.close()
+    if not names:
+        raise NoSuchService("no service could be started; the log says why")
+    return names
+
+
+def _wanted(connection, wanted):
+    directives = wanted or startup.getAutostartServiceNames()
+    if not directives:
+        return [choose(connection, None)]
+    found = []
+    for directive in directives:
+        if "*" in directive:
+            some = _matching(connection, directive)
+        else:
+            try:
+                some = [choose(connection, directive)]
+            except NoSuchService as error:
+                if wanted:
+                    raise
+                log.error("autostart: %s", error)  # and the rest start
+                continue
+        found += [each for each in some if each not in found]
+    if not found:
+        raise NoSuchService(
+            f"no service is named by {', '.join(directives)}; start it with --service")
+    return found
+
+
+def _matching(connection, directive):
+    site, _, name = directive.partition("@")
+    return [each for each in find_all(connection) if each.site is not None
+            and site in ("*", each.site, "" if each.site == startup.ROOT_SITE else None)
+            and name in ("*", each.name)]
+
+
+def _until(asked, out: Output) -> int:
+    """Wait for a signal, or for the storage to be gone for good."""
+    while not asked.wait(LOOK_SECONDS):
+        error = processor.failed()
+        if error is not None:
+            out.complain(f"the storage has gone for good: {error}")
+            return DATABASE
+    return DONE
+
+
+@contextmanager
+def stop_signals():
+    """An event that the first signal sets; the second one stops at once."""
+    asked = threading.Event()
+
+    def handle(number, frame):
+        if asked.is_set():
+            os._exit(128 + number)
+        asked.set()
+
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
