@@ -60,6 +60,9 @@ FLOORS = {
     },
     "hall": {
         "startup": "which services start with the database",
+        "options": "the options of one add, checked before anything is stored",
+        "reading": "what can be asked of a service",
+        "desk": "the verbs by which jobs are run",
         "service": "the verbs, in the order of a job's life",
         "": "the door: what a user types on day one",
     },

@@ -1,0 +1,346 @@
+"""The verbs by which jobs are run: by the runtime's threads, and by hand."""
+import logging
+import time
+
+from zope.interface import implementer
+
+from lovely.remotetask import clerk, clock, lifecycle
+from lovely.remotetask import task as tasks
+from lovely.remotetask.clerk import Clerk
+from lovely.remotetask.errors import BadInput, BadOutput, NotMine, TaskError
+from lovely.remotetask.failure import Failure, in_log
+from lovely.remotetask.interfaces import IServiceDesk
+from lovely.remotetask.payload import pack, validate
+from lovely.remotetask.retry import policy_of
+from lovely.remotetask.runtime import frames, rescue
+from lovely.remotetask.runtime.context import JobContext
+from lovely.remotetask.runtime.publication import Outcome
+
+log = logging.getLogger(__name__)
+
+BULK = 500             # jobs settled in one commit of a dispatcher
+ALL = 1_000_000
+LONGEST_PAUSE = 1e9    # seconds to another attempt, whatever a policy says
+WIDTHS_SECONDS = 1.0   # how long the widths of the lanes are remembered
+
+
+@implementer(IServiceDesk)
+class Desk:
+    """The part of a TaskService that runs jobs."""
+
+    _v_widths = None
+
+    # -- processing by threads
+
+    def dispatch(self, name, finished=(), fold=False, wanted=0, rooms=None, alone=False,
+                 unstarted=(), in_hand=None, known=(), rescuing=False):
+        """The clerk's round for the dispatcher of that name: see IServiceDesk."""
+        now = clock.micros()
+        claims, folded = [], False
+        if self._upgrade is not None and self._upgrade.advance():
+            wanted = 0  # first all that was queued, for the sake of its order
+        with Clerk(self, now) as books:
+            if rescuing:
+                for lost in rescue.lost(self.leases, self._p_jar.db()):
+                    log.warning("process %s on %s is gone, %s jobs go back to the queue",
+                                lost.pid, lost.host, len(lost.held))
+                    books.rescue(lost, self.effectiveSettings().crash_limit)
+            lease = self.leases.get(name)
+            if unstarted:
+                books.return_unstarted(lease, unstarted)
+            settled = books.empty_inbox(BULK)
+            brought = books.bring_due()
+            work = wanted > 0 and any(map(bool, self.queue.lanes.values()))
+            if finished and (fold or work or settled or brought):
+                books.fold(lease, finished)
+                folded = True
+            if work or wanted > 0 and folded:
+                if lease is None:
+                    lease = self.leases.open(name, now)
+                claims = self._strays(lease, known, finished)
+                claims += books.claim(lease, wanted, self._rooms(rooms or {}), alone)
+        return clerk.Round(
+            claims, folded, self._gone(in_hand or {}), self._widths(claims),
+            settled >= BULK or brought >= clerk.DUE_LIMIT or len(self.queue.inbox) > 0
+            or self._upgrade is not None,
+            self._due_in(now), self.effectiveSettings())
+
+    def _strays(self, lease, known, finished):
+        """Jobs on the lease of which their dispatcher does not know: the answer to
+        the commit that claimed them was lost."""
+        strays = lease.held.keys() - set(known) - {outcome.id for outcome in finished}
+        return [claim for claim in map(self.claimByHand, strays) if claim is not None]
+
+    def _gone(self, in_hand):
+        jobs = ((id, token, self.jobs.get(id)) for id, token in in_hand.items())
+        return frozenset(
+            id for id, token, job in jobs
+            if job is None or job.token != token or job.recordedStatus not in (
+                lifecycle.QUEUED, lifecycle.PROCESSING))
+
+    def _due_in(self, now):
+        due = self.scheduled.next_moment()
+        return None if due is None else (due - now) / 1_000_000
+
+    def _rooms(self, rooms):
+        """Rooms left, also in lanes that the dispatcher has not met yet."""
+        return {**{lane: width for lane, width in self.laneWidths().items()}, **rooms}
+
+    def _widths(self, claims):
+        widths = self.laneWidths()
+        return {claim.lane: widths[claim.lane] for claim in claims
+                if claim.lane in widths}
+
+    def laneWidths(self):
+        """{lane: how many of its jobs run at once in a process}, where limited."""
+        now = time.monotonic()
+        if self._v_widths is None or now - self._v_widths[0] > WIDTHS_SECONDS:
+            widths = {}
+            for task in self.getAvailableTasks().values():
+                width = getattr(task, "laneWidth", None)
+                if width is not None:
+                    lane = task.lane
+                    widths[lane] = min(width, widths.get(lane, width))
+            self._v_widths = now, widths
+        return self._v_widths[1]
+
+    def runJob(self, claim, context, worker="", start_once=None):
+        """One attempt, up to the commit: see IServiceDesk.
+
+        Raises NotMine when the job was taken away, and what the task raises.
+        """
+        job = self._mine(claim)
+        now = clock.micros()
+        if job.recordedStatus == lifecycle.QUEUED and clerk.passed(
+                job.micros("deadline"), now):
+            job.cancel(now, lifecycle.EXPIRED)
+            context.enter(self, job, None)
+            return Outcome.of(job, claim.token, "its start deadline had passed, it is not run")
+        task = self._task_of(job)
+        context.once = bool(getattr(task, "atMostOnce", False))
+        if context.once and start_once is not None \
+                and job.recordedStatus == lifecycle.QUEUED:
+            start_once(claim, worker)
+            job = self._mine(claim)
+        if job.recordedStatus == lifecycle.QUEUED:
+            job.start(now, worker)
+        context.enter(self, job, job.timeout or getattr(task, "timeout", None))
+        if not context.conflicts:
+            log.info("%s: starts", context.label)
+        present = self._transaction()
+        with frames.around(job):
+            output = self._call(task, job.id, job.input, context)
+        if self._transaction() is not present:
+            log.warning("%s: the task has ended the transaction itself: what it wrote "
+                        "before is not one commit with its completion", context.label)
+            job = self._mine(claim)
+            if job.recordedStatus == lifecycle.QUEUED:
+                job.start(now, worker)
+        what = f"output of {job.task!r}"
+        try:
+            validate(getattr(task, "outputSchema", None), output, what)
+            stored, _ = pack(output, self.effectiveSettings().output_limit, what)
+        except BadInput as error:
+            raise BadOutput(str(error)) from error
+        job.complete(stored, clock.micros())
+        seconds = (job.micros("completed") - now) / 1_000_000
+        return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s")
+
+    def failJob(self, claim, failure, error, worker="", reason=None, silently=False,
+                now=None):
+        """Keep why an attempt failed, and decide what follows: see IServiceDesk.
+
+        Raises NotMine when the job was taken away meanwhile.
+        """
+        job = self._mine(claim)
+        job._v_silent = silently
+        now = clock.micros() if now is None else now
+        if job.recordedStatus == lifecycle.QUEUED:
+            job.start(now, worker)
+        pause = None
+        if reason != lifecycle.INTERRUPTED:
+            pause = self._pause_after(job, error)
+        said = f"{in_log(failure.kind)}: {in_log(failure.text)}"
+        if pause is None:
+            job.fail(failure, now, reason)
+            note = f"failed for good: {said}"
+        else:
+            job.fail_and_wait(failure, now, pause, reason or lifecycle.RETRY)
+            note = f"failed, again in {pause:.1f} s: {said}"
+        job._v_silent = False
+        return Outcome.of(job, claim.token, note)
+
+    def _pause_after(self, job, error):
+        """Seconds to the next attempt; None: there is none."""
+        try:
+            with frames.SiteFrame(job):
+                policy = policy_of(self.findTask(job.task), job.retries)
+                pause = policy.delayAfter(job.failures + 1, error)
+            return None if pause is None else min(max(float(pause), 0.0), LONGEST_PAUSE)
+        except Exception:
+            log.exception("job %s (%s): its retry policy is broken, it is not tried again",
+                          job.id, in_log(job.task))
+            return None
+
+    def startOnce(self, claim, worker=""):
+        """Commit that an at-most-once job begins."""
+        self._mine(claim).start(clock.micros(), worker)
+
+    def handBack(self, name, finished=(), unstarted=(), running=(), close=False):
+        """The end of a dispatcher: everything it holds goes back in line."""
+        with Clerk(self, clock.micros()) as books:
+            lease = self.leases.get(name)
+            if lease is None:
+                return
+            books.fold(lease, finished)
+            books.return_unstarted(lease, unstarted)
+            lease.release((claim.id, claim.token) for claim in running)
+            for claim in running:
+                try:
+                    job = self._mine(claim)
+                except NotMine:  # it ended, or was moved, at the same moment
+                    job = self.jobs.get(claim.id)
+                else:
+                    if job.recordedStatus == lifecycle.QUEUED:
+                        job.start(books.now)
+                    job.hand_back()
+                if job is not None:
+                    books.settle(job)
+            if close:
+                left, lease.held = lease.held, {}
+                for id in left:
+                    job = self.jobs.get(id)
+                    if job is not None:
+                        books.settle(job)
+                self.leases.close(name)
+
+    def _mine(self, claim):
+        """The claimed job.  Raises NotMine if it is not to be run any more."""
+        job = self.jobs.get(claim.id)
+        if job is None:
+            raise NotMine("removed")
+        if job.token != claim.token or job.recordedStatus not in (
+                lifecycle.QUEUED, lifecycle.PROCESSING):
+            raise NotMine(job.recordedStatus)
+        return job
+
+    def _task_of(self, job):
+        with frames.SiteFrame(job):
+            task = self.findTask(job.task)
+        if task is None:
+            raise TaskError(f'Task "{job.task}" not found!')
+        return task
+
+    def _call(self, task, jobid, input, context):
+        token = tasks.enter(context)
+        try:
+            return task(self, jobid, input)
+        except NotMine as error:  # it would say that this job was taken away
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        finally:
+            tasks.leave(token)
+
+    def _transaction(self):
+        jar = self._p_jar
+        return None if jar is None else jar.transaction_manager.get()
+
+    # -- processing by hand
+
+    def process(self, now=None):
+        """See ITaskService"""
+        while self.processNext(now):
+            pass
+
+    def processNext(self, now=None, jobid=None):
+        """See ITaskService"""
+        self.finishUpgrade()
+        moment, base = _moment(now)
+        if jobid is None:
+            with Clerk(self, moment, base) as books:
+                books.empty_inbox(ALL)
+                books.bring_due()
+                claims = books.claim(None, 1, {}, alone=True)
+            if not claims:
+                return False
+            claim = claims[0]
+        else:
+            claim = self.claimByHand(jobid)
+            if claim is None:
+                return False
+        self.settleByHand([self._run_by_hand(claim, moment)], moment, base)
+        return True
+
+    def hasJobsWaiting(self, now=None):
+        """See ITaskService"""
+        moment, _ = _moment(now)
+        if self._upgrade is not None:
+            return True  # there is something to do, and what that is will be seen
+        if any(map(bool, self.queue.lanes.values())):
+            return True
+        due = self.scheduled.next_moment()
+        if due is not None and due <= moment:
+            return True
+        ids, runs = clerk.unfolded(self)
+        return bool(runs) or any(
+            job is not None and job.status == lifecycle.QUEUED
+            for job in map(self.jobs.get, ids))
+
+    def claimNextJob(self, now=None):
+        """See ITaskService"""
+        self.finishUpgrade()
+        moment, base = _moment(now)
+        with Clerk(self, moment, base) as books:
+            books.empty_inbox(ALL)
+            books.bring_due()
+            lease = self.leases.open(rescue.BY_HAND, moment)
+            claims = books.claim(lease, 1, {}, alone=True)
+        return claims[0].id if claims else None
+
+    def claimByHand(self, jobid):
+        """The claim of a job that was claimed before, or that is queued; else None."""
+        job = self.getJob(jobid)
+        if job.recordedStatus not in (lifecycle.QUEUED, lifecycle.PROCESSING):
+            return None
+        return clerk.Claim(job.id, job.token, clerk.lane_of(job), job.key)
+
+    def settleByHand(self, outcomes, moment=None, base=None):
+        """Bring into the books what was run by hand."""
+        with Clerk(self, clock.micros() if moment is None else moment, base) as books:
+            lease = self.leases.get(rescue.BY_HAND)
+            if lease is not None:
+                lease.release((outcome.id, outcome.token) for outcome in outcomes)
+            for outcome in outcomes:
+                job = self.jobs.get(outcome.id)
+                if job is not None:
+                    self.queue.remove(clerk.lane_of(job), job.key)
+                    books.settle(job)
+
+    def _run_by_hand(self, claim, moment):
+        """Attempts in the caller's transaction, a savepoint around each."""
+        while True:
+            jar = self._p_jar
+            savepoint = None if jar is None else jar.transaction_manager.savepoint()
+            context = JobContext(claim.id)
+            try:
+                outcome = self.runJob(claim, context, "by hand")
+                context.flush()
+                return outcome
+            except NotMine:
+                return Outcome(claim.id, claim.token, None)
+            except Exception as error:
+                if savepoint is not None:
+                    savepoint.rollback()
+                outcome = self.failJob(claim, Failure.of(error), error, "by hand",
+                                       now=moment)
+                log.warning("%s: %s", context.label, outcome.note)
+                if outcome.status != lifecycle.QUEUED:
+                    return outcome
+                claim = self.claimByHand(claim.id)
+
+
+def _moment(now):
+    """(microseconds, the same if it was given): where a caller plays with time."""
+    if now is None:
+        return clock.micros(), None
+    moment = clock.to_micros(now)
+    return moment, moment

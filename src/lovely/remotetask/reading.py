@@ -1,0 +1,146 @@
+"""What can be asked of a service: it writes nothing, and walks over no long list."""
+from heapq import merge
+
+from lovely.remotetask import clerk, clock, lifecycle
+from lovely.remotetask.errors import BadStatus
+from lovely.remotetask.options import one_of
+from lovely.remotetask.runtime import rescue
+from lovely.remotetask.store.index import object_key
+
+SCAN_LIMIT = 10_000    # jobs looked at for one page
+
+
+class Reading:
+    """The part of a TaskService that reads."""
+
+    def getJob(self, jobid):
+        """See ITaskService"""
+        return self.jobs[jobid]
+
+    def getStatus(self, jobid):
+        """See ITaskService"""
+        return self.jobs[jobid].status
+
+    def getResult(self, jobid):
+        """See ITaskService"""
+        return self._last_word(jobid).output
+
+    def getError(self, jobid):
+        """See ITaskService"""
+        return str(self._last_word(jobid).error)
+
+    def _last_word(self, jobid):
+        """The job, or the last finished run of a cron job where that is still there."""
+        job = self.jobs[jobid]
+        for run in reversed(getattr(job, "runs", ())):
+            child = self.jobs.get(run.job)
+            if child is None or run.completed is not None:
+                break
+            if child.recordedStatus in (lifecycle.COMPLETED, lifecycle.ERROR):
+                return child
+        return job
+
+    def getProgress(self, jobid):
+        """See ITaskService"""
+        self.getJob(jobid)
+        progress = self.progress.get(jobid)
+        if progress is None or progress.told is None:
+            return None
+        done, total, message, moment = progress.told
+        return done, total, message, clock.from_micros(moment)
+
+    def isHeld(self, job):
+        """Whether this job, as it is queued now, is in somebody's hand."""
+        lease = self.leases.holder(job.id)
+        return lease is not None and lease.held[job.id][0] == job.token
+
+    def counts(self):
+        """See ITaskService"""
+        return clerk.counts(self)
+
+    def queueLength(self):
+        """See ITaskService"""
+        return self.counts()[lifecycle.QUEUED]
+
+    def oldestWaiting(self):
+        """See ITaskService"""
+        now = clock.micros()
+        oldest = now
+        for since, id in self.index.oldest(lifecycle.QUEUED):
+            job = self.jobs.get(id)
+            if job is not None and job.status == lifecycle.QUEUED:
+                oldest = since
+                break
+        ids, runs = clerk.unfolded(self)
+        for id in (*ids, *(first for first, _ in runs)):
+            job = self.jobs.get(id)
+            if job is not None and job.status == lifecycle.QUEUED:
+                oldest = min(oldest, job.since)
+        return max(0, now - oldest) / 1_000_000
+
+    def listJobs(self, status=None, task=None, owner=None, tag=None, after=None,
+                 limit=50):
+        """See ITaskService"""
+        if status is not None:
+            one_of("status", status, lifecycle.STATUSES, BadStatus)
+        facet = next((pair for pair in (("tag", tag), ("owner", owner), ("task", task))
+                      if pair[1] is not None), None)
+        page, key = [], None
+        for number, key in enumerate(self._keys(status, facet, after)):
+            job = self.jobs.get(key[1])
+            if job is not None and status in (None, job.status) \
+                    and task in (None, job.task) and owner in (None, job.owner) \
+                    and (tag is None or tag in job.tags):
+                page.append(job)
+            if len(page) == limit or number == SCAN_LIMIT:
+                return page, key
+        return page, None
+
+    def _keys(self, status, facet, after):
+        """(moment, id) of what may match, the newest first, each id once."""
+        if status == lifecycle.PROCESSING:
+            keys = [(job.micros("created"), job.id) for job in
+                    map(self.jobs.get, self.leases.held()) if job is not None]
+            return [key for key in sorted(keys, reverse=True)
+                    if after is None or key < after]
+        by_state = facet is None and status is not None
+        waiting, _ = clerk.unfolded(self)
+        fresh = []
+        for id in waiting:
+            job = self.jobs.get(id)
+            if job is not None:
+                fresh.append((job.since if by_state else job.micros("created"), id))
+        fresh = sorted((key for key in fresh if after is None or key < tuple(after)),
+                       reverse=True)
+        indexed = self.index.newest(status, facet, after)
+        return _once(merge(fresh, indexed, reverse=True))
+
+    def jobsFor(self, object):
+        """See ITaskService"""
+        key = object_key(object)
+        waiting, _ = clerk.unfolded(self)
+        fresh = [job for job in map(self.jobs.get, waiting)
+                 if job is not None and any(
+                     concern is object or key is not None and object_key(concern) == key
+                     for concern in job.concerns)]
+        found = {job.id: job for job in fresh}
+        for _, id in () if key is None else self.index.newest(facet=("object", key)):
+            job = self.jobs.get(id)
+            if job is not None:
+                found[id] = job
+        return sorted(found.values(), key=lambda job: (job.created, job.id), reverse=True)
+
+    def workers(self):
+        """See ITaskService"""
+        return [dict(name=lease.name, host=lease.host, pid=lease.pid,
+                     since=clock.from_micros(lease.since), holds=sorted(lease.held),
+                     alive=lease.name in rescue.living or not lease.proven_dead())
+                for lease in self.leases.values()]
+
+
+def _once(keys):
+    seen = set()
+    for key in keys:
+        if key[1] not in seen:
+            seen.add(key[1])
+            yield key
