@@ -60,7 +60,10 @@ class Desk:
                 claims = self._strays(lease, known, finished)
                 claims += books.claim(lease, wanted, self._rooms(rooms or {}), alone)
         return clerk.Round(
-            claims, folded, self._gone(in_hand or {}), self._widths(claims),
+            claims, folded,
+            # Whoever takes a job away drops a slip; another process may find it first.
+            self._gone(in_hand or {}) if settled or rescuing else frozenset(),
+            self._widths(claims),
             settled >= BULK or brought >= clerk.DUE_LIMIT or len(self.queue.inbox) > 0
             or self._upgrade is not None,
             self._due_in(now), self.effectiveSettings())

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 FOLD_SECONDS = 0.5    # what ended is folded in by then, if no claim comes first
 AHEAD_SECONDS = 0.1   # claimed ahead: as many jobs as are done in this time
+LOW = 4               # others are claimed when a quarter of that is left
 RETURN_SECONDS = 0.5  # after so long in one job, what was claimed ahead goes back
 RESCUE_SECONDS = 1.0
 STUMBLE_SECONDS = 1.0
@@ -98,6 +99,7 @@ class Dispatcher:
         self.ahead: list = []               # claimed, not begun; most urgent first
         self.workers: list[Worker] = []
         self.finished: deque[tuple[float, Outcome]] = deque()
+        self.low: int | None = None         # so few ahead: claim others
         self.mean: float | None = None      # seconds a job takes, of late
         self.number = 0
         self.widths: dict[str, int | None] = {}
@@ -232,8 +234,9 @@ class Dispatcher:
             if self.mean is not None:
                 ahead = min(self._settings.prefetch,
                             int(AHEAD_SECONDS * self.slots / max(self.mean, 1e-5)))
+            self.low = ahead // LOW if ahead else None
             wanted = free + ahead - len(self.ahead)
-            if len(self.ahead) > ahead // 2 + free:
+            if len(self.ahead) > ahead // LOW + free:
                 wanted = 0
             rooms = {}
             for lane, width in self.widths.items():
@@ -369,6 +372,8 @@ class Dispatcher:
                     return None
                 claim = self._pick() if self.running else None
                 if claim is not None:
+                    if len(self.ahead) == self.low:
+                        self.bell.ring()
                     worker.claim, worker.since = claim, time.monotonic()
                     worker.cancelled_at = None
                     worker.context = JobContext(
@@ -399,7 +404,7 @@ class Dispatcher:
             self.done_count += 1
             worker.claim = None
             self.finished.append((now, outcome))
-            hungry = len(self.ahead) <= self._settings.prefetch // 2
+            hungry = not self.ahead or bool(self.widths)
             if self.widths:
                 self.lock.notify_all()  # its lane has room again
         if hungry or not self.running:
