@@ -13,7 +13,7 @@ from zope.event import notify
 from lovely.remotetask import clock, events, lifecycle
 from lovely.remotetask.failure import in_log
 from lovely.remotetask.job import CronJob, Job
-from lovely.remotetask.schedule import due as due_instants
+from lovely.remotetask.missed import due as due_instants
 
 log = logging.getLogger(__name__)
 

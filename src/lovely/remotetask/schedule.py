@@ -6,36 +6,28 @@
          ├─ Schedule   lists of minutes, hours and days
          └─ CronText   the same as cron text
 
-``parse`` reads any of them from text; ``due`` tells what to fire now, also
-after a downtime.  Daylight saving is said in docs/schedules.txt.
+``parse`` reads any of them from text.  Daylight saving is said in
+docs/schedules.txt.
 """
-import difflib
-import functools
 import re
-import zoneinfo
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
-from typing import NamedTuple
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 
+from lovely.remotetask import crontext, zones
+from lovely.remotetask.crontext import TRIAL
 from lovely.remotetask.errors import BadSchedule
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 HORIZON = 50 * 366 * DAY  # 29 February can avoid a weekday for 40 years.
+EVERY = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 LENGTHS = range(1, 100 * 366 * 86400 + 1)  # Seconds an interval may have.
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# A schedule is tried once, when it is made, from here on: no clock is asked.
-TRIAL = datetime(2026, 1, 1, tzinfo=UTC)
-
-# What becomes of the instants nobody was there to fire, and of an instant
-# that comes while the run before it goes on.
-SKIP, ONCE, ALL = MISSED = ("skip", "once", "all")
-ALLOW, SKIP, QUEUE_ONE = OVERLAP = ("allow", "skip", "queue one")
 
 # What each field may hold, the finest field first.  Monday is 0.
 SPANS = {"minute": range(60), "hour": range(24), "dayOfWeek": range(7),
@@ -156,18 +148,18 @@ class WallClock(Recurrence):
         if self.timezone is None:
             at = self._next_wall(since.replace(second=0, tzinfo=None))
             return at and at.replace(tzinfo=UTC)
-        zone = _zone(self.timezone)
-        wall = _naive(since, zone).replace(second=0)
+        zone = zones.zone(self.timezone)
+        wall = zones.naive(since, zone).replace(second=0)
         end = wall + HORIZON
         at = self._next_wall(wall)
         if self._wildcard():
-            instants = _instants_shown
-            if (again := _second_pass(since, zone)) is not None:
+            instants = zones.instants_shown
+            if (again := zones.second_pass(since, zone)) is not None:
                 start, stop = again
                 if at is None or at >= stop:
                     at = self._next_wall(start - MINUTE)
         else:
-            instants = _instant_of_fixed
+            instants = zones.instant_of_fixed
         while at is not None and at < end:
             for instant in instants(at, zone):
                 if instant > since:
@@ -200,7 +192,7 @@ class Schedule(WallClock):
     def __post_init__(self) -> None:
         for name, span in SPANS.items():
             self._set(name, _whole_numbers(name, getattr(self, name), span))
-        self._set("timezone", _zone_name(self.timezone))
+        self._set("timezone", zones.zone_name(self.timezone))
         days, months = self.dayOfMonth, self.month
         if days and months:
             longest = max(LONGEST[month - 1] for month in months)
@@ -278,8 +270,8 @@ class CronText(WallClock):
     normal: str = field(init=False, default="", compare=False)
 
     def __post_init__(self) -> None:
-        self._set("timezone", _zone_name(self.timezone))
-        self._set("normal", _normal(self.text))
+        self._set("timezone", zones.zone_name(self.timezone))
+        self._set("normal", crontext.normal(self.text))
         self._try()
 
     def describe(self) -> str:
@@ -303,10 +295,10 @@ def parse(text: str, timezone: str | None = None,
     ``@every 90s``, ``@every 5m`` and ``@every 1h30m`` are intervals from
     *anchor*; they are the same in every *timezone*.  The rest is cron text.
     """
-    words = _words(text)
+    words = crontext.words_of(text)
     if not words or words[0].lower() != "@every":
         return CronText(text, timezone)
-    _zone_name(timezone)
+    zones.zone_name(timezone)
     length = EVERY.fullmatch(" ".join(words[1:]).lower())
     if not length or not any(length.groups()):
         raise BadSchedule(f"{text!r} is no interval; write it as"
@@ -314,159 +306,6 @@ def parse(text: str, timezone: str | None = None,
     days, hours, minutes, seconds = (int(part or 0) for part in length.groups())
     return Interval(
         ((days * 24 + hours) * 60 + minutes) * 60 + seconds, anchor)
-
-
-# What to fire
-
-
-class Due(NamedTuple):
-    """The instants to *fire* now, the oldest first, and the *next* to await."""
-
-    fire: tuple[datetime, ...]
-    next: datetime | None
-
-
-def due(schedule: Recurrence, last: datetime, now: datetime, *,
-        missed: str = ONCE, bound: int = 100, grace: float = 60) -> Due:
-    """What is due later than *last* and not later than *now*.
-
-    An instant at most *grace* seconds old is on time and fires.  An older
-    one was missed, and *missed* says what becomes of it:
-
-    - ``skip``: it never fires;
-    - ``once``: the latest missed one fires, unless a later one is on time;
-    - ``all``: every missed one fires.
-
-    No more than the *bound* newest instants fire in any case.  The effort
-    depends on *bound* and not on how long nobody looked.  A clock that was
-    set back fires nothing twice: *last* is never passed again.
-    """
-    if missed not in MISSED:
-        raise BadSchedule(f"missed cannot be {missed!r};"
-                          f" it is one of {', '.join(MISSED)}")
-    first = schedule.next_after(last)
-    if first is None or first > now:
-        return Due((), first)
-    on_time = now - timedelta(seconds=grace)
-    fire: list[datetime] = []
-    for instant in islice(_newest_first(schedule, last, now), bound):
-        if instant < on_time and (
-                missed == SKIP or missed == ONCE and fire):
-            break
-        fire.append(instant)
-    return Due(tuple(reversed(fire)), schedule.next_after(now))
-
-
-def _newest_first(schedule: Recurrence, after: datetime,
-                  until: datetime) -> Iterator[datetime]:
-    """The instants later than *after* and not later than *until*, backward."""
-    look = MINUTE
-    while (found := _latest(schedule, after, until, look)) is not None:
-        yield found
-        look = max(MINUTE, until - found)  # Most are evenly spaced.
-        until = found - SECOND
-
-
-def _latest(schedule: Recurrence, after: datetime, until: datetime,
-            look: timedelta) -> datetime | None:
-    """The last instant in that span, or None.
-
-    Looks back *look* from the end, twice as far each time in vain, then
-    closes in by halves: some forty questions find one in ten years.
-    """
-    if until <= after:
-        return None
-    look = min(look, until - after)
-    while (found := schedule.next_after(until - look)) is None or found > until:
-        if look == until - after:
-            return None
-        look = min(2 * look, until - after)
-    end = until
-    while (later := schedule.next_after(found)) is not None and later <= until:
-        middle = later + (end - later) / 2
-        beyond = schedule.next_after(middle)
-        if beyond is None or beyond > until:
-            found, end = later, middle
-        else:
-            found = beyond
-    return found
-
-
-# Zones and walls
-
-
-@functools.cache
-def _zone(name: str) -> zoneinfo.ZoneInfo:
-    return zoneinfo.ZoneInfo(name)
-
-
-def _zone_name(name: str | None) -> str | None:
-    """*name* if it is an IANA zone, None for UTC; else BadSchedule."""
-    if name is None or name in ("", "UTC"):
-        return None
-    # These names mean the server's own zone, or count leap seconds.
-    odd = ("localtime", "posix/", "posixrules", "right/")
-    try:
-        if not isinstance(name, str) or name.startswith(odd):
-            raise ValueError(name)
-        _zone(name)
-    except (LookupError, ValueError, OSError) as error:
-        close = difflib.get_close_matches(
-            str(name), zoneinfo.available_timezones(), 1)
-        hint = f"did you mean {close[0]!r}?" if close else (
-            "use an IANA name such as 'Europe/Berlin', or 'UTC'")
-        raise BadSchedule(f"timezone cannot be {name!r}; {hint}") from error
-    return name
-
-
-def _naive(instant: datetime, zone: zoneinfo.ZoneInfo) -> datetime:
-    """What the wall shows at *instant*."""
-    return instant.astimezone(zone).replace(tzinfo=None, fold=0)
-
-
-def _instants_shown(wall: datetime, zone: zoneinfo.ZoneInfo
-                    ) -> Iterator[datetime]:
-    """When the wall shows *wall*: twice, once, or never in a jump."""
-    for fold in 0, 1:
-        instant = wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
-        if _naive(instant, zone) == wall:
-            yield instant
-
-
-def _instant_of_fixed(wall: datetime, zone: zoneinfo.ZoneInfo
-                      ) -> Iterator[datetime]:
-    """When *wall* is shown first, or when the clock has jumped over it."""
-    instant = wall.replace(tzinfo=zone).astimezone(UTC)
-    if _naive(instant, zone) == wall:
-        yield instant
-    else:
-        before = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-        yield _change(before, instant, zone)
-
-
-def _second_pass(since: datetime, zone: zoneinfo.ZoneInfo
-                 ) -> tuple[datetime, datetime] | None:
-    """The naive span the wall will show again, if it is being shown first."""
-    here = since.astimezone(zone)
-    now, then = here.utcoffset(), here.replace(fold=1).utcoffset()
-    assert now is not None and then is not None
-    if now <= then:
-        return None
-    change = _change(since, since + (now - then), zone).replace(tzinfo=None)
-    return change + then, change + now
-
-
-def _change(before: datetime, after: datetime,
-            zone: zoneinfo.ZoneInfo) -> datetime:
-    """The first instant, in whole seconds, that has the offset of *after*."""
-    old = before.astimezone(zone).utcoffset()
-
-    def changed(second: int) -> bool:
-        instant = before + second * SECOND
-        return instant.astimezone(zone).utcoffset() != old
-
-    seconds = range((after - before) // SECOND)
-    return before + bisect_left(seconds, True, key=changed) * SECOND
 
 
 # Clean values and words
@@ -511,121 +350,3 @@ def _listed(weekdays: Iterable[int]) -> str:
 
 def _place(timezone: str | None) -> str:
     return f" ({timezone or 'UTC'})"
-
-
-# Reading cron text
-
-
-class CronField(NamedTuple):
-    """One of the five: its name, its values, and the names of these."""
-
-    name: str
-    span: range  # Without 7, the second Sunday.
-    names: tuple[str, ...] = ()
-
-    def normal(self, word: str) -> str:
-        return ",".join(self._unwrapped(term) for term in word.split(","))
-
-    def wanted(self) -> str:
-        low, high = self.span[0], self.span[-1]
-        names = f" or {self.names[0]} to {self.names[-1]}" if self.names else ""
-        sunday = " (0 and 7 are Sunday)" if self.name == "day-of-week" else ""
-        return (f"it holds {low} to {high}{names}{sunday}, as in '*', '{high}',"
-                f" '{low + 1},{low + 3}', '{low + 1}-{low + 3}' or '*/2'")
-
-    def _unwrapped(self, term: str) -> str:
-        """*term*, but a range that wraps around as the list it stands for."""
-        parts = TERM.fullmatch(term)
-        if parts is None:
-            return term
-        first, last = self._number(parts["first"]), self._number(parts["last"])
-        step = int(parts["step"] or 1)
-        if step > len(self.span):
-            raise BadSchedule(
-                f"{self.name} cannot step by {step}: it has {len(self.span)}"
-                " values; for a longer step use an interval, '@every 90m'")
-        if first is None or last is None or first < last or not step:
-            return term
-        if first == last:  # cronsim would step on from 5-5/2 to the end.
-            return str(first)
-        low, size = self.span[0], len(self.span)
-        around = range(first - low, last - low + size + 1, step)
-        return ",".join(str(low + value % size) for value in around)
-
-    def _number(self, word: str | None) -> int | None:
-        """The value of a number or name; None where it is neither."""
-        if word in self.names:
-            return self.span[self.names.index(word)]
-        value = int(word) if word and word.isdigit() else None
-        known = value in self.span or value == 7 and "SUN" in self.names
-        return value if known else None
-
-
-CRON_FIELDS = (
-    CronField("minute", range(60)),
-    CronField("hour", range(24)),
-    CronField("day-of-month", range(1, 32)),
-    CronField("month", range(1, 13), (
-        "JAN", "FEB", "MAR", "APR", "MAY", "JUN",
-        "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")),
-    CronField("day-of-week", range(7), (
-        "SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")),
-)
-TERM = re.compile(r"(?P<first>\w+|\*)(?:-(?P<last>\w+))?(?:/(?P<step>\d+))?")
-EVERY = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
-NICKNAMES = {
-    "@hourly": "0 * * * *", "@daily": "0 0 * * *", "@midnight": "0 0 * * *",
-    "@weekly": "0 0 * * 0", "@monthly": "0 0 1 * *",
-    "@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *"}
-LONGEST_TEXT = 1000  # Sixty minutes written one by one are 170 characters.
-
-
-def _words(text: str) -> list[str]:
-    if not isinstance(text, str):
-        raise BadSchedule(f"cron text cannot be {text!r}; give a string")
-    if len(text) > LONGEST_TEXT or not text.isascii():
-        raise BadSchedule(f"{text[:40]!r} is no cron text: it has other than"
-                          f" plain letters, or more than {LONGEST_TEXT}")
-    return text.split()
-
-
-def _normal(text: str) -> str:
-    """*text* as cronsim understands it; BadSchedule if it means nothing."""
-    words = _words(text)
-    if words and words[0].startswith("@"):
-        nickname = " ".join(words).lower()
-        if nickname not in NICKNAMES:
-            raise BadSchedule(f"{text!r} is unknown; there are"
-                              f" {', '.join(NICKNAMES)}, and for intervals"
-                              " '@every 90s', which parse() reads")
-        return NICKNAMES[nickname]
-    if len(words) != len(CRON_FIELDS):
-        seconds = " (there is no field for seconds)" * (len(words) == 6)
-        raise BadSchedule(
-            f"{text!r} has {len(words)} fields{seconds}; give five:"
-            " minute, hour, day-of-month, month, day-of-week")
-    parts = [each.normal(word.upper())
-             for each, word in zip(CRON_FIELDS, words)]
-    normal = " ".join(parts)
-    try:
-        CronSim(normal, TRIAL)
-    except CronSimError as error:
-        for place, each in enumerate(CRON_FIELDS):
-            if not _understood(place, parts[place]):
-                raise BadSchedule(f"{each.name} cannot be {words[place][:40]!r};"
-                                  f" {each.wanted()}") from error
-        raise BadSchedule(
-            f"{text!r} never comes: no month {words[3]!r} has a day"
-            f" {words[2]!r}; give a day that the month has") from error
-    return normal
-
-
-def _understood(place: int, part: str) -> bool:
-    """Whether cronsim takes *part* when all else is open."""
-    stars = ["*"] * len(CRON_FIELDS)
-    stars[place] = part
-    try:
-        CronSim(" ".join(stars), TRIAL)
-    except CronSimError:
-        return False
-    return True

@@ -9,12 +9,13 @@ from zope.event import notify
 from zope.interface import implementer
 
 from lovely.remotetask import (
-    clerk, clock, events, lifecycle, processor, schedule, settings, upgrade)
+    clerk, clock, events, lifecycle, processor, settings, upgrade)
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.desk import ALL, Desk
 from lovely.remotetask.errors import BadStatus, IllegalMove, UnknownTask
 from lovely.remotetask.interfaces import ITask, ITaskService
 from lovely.remotetask.job import CronJob, Job
+from lovely.remotetask.missed import MISSED, OVERLAP
 from lovely.remotetask.options import JobOptions, one_of
 from lovely.remotetask.payload import validate
 from lovely.remotetask.processor import SimpleProcessor
@@ -28,8 +29,6 @@ from lovely.remotetask.store.jobs import Jobs
 from lovely.remotetask.store.leases import Leases
 from lovely.remotetask.store.queue import BUSY_FOLD, FOLD, Queue
 from lovely.remotetask.store.scheduled import Scheduled
-
-MISSED, OVERLAP = schedule.MISSED, schedule.OVERLAP
 
 __all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
 

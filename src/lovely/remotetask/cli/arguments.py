@@ -2,8 +2,9 @@
 import argparse
 from importlib.metadata import PackageNotFoundError, version
 
-from lovely.remotetask import lifecycle, schedule
+from lovely.remotetask import lifecycle
 from lovely.remotetask.cli import commands, work
+from lovely.remotetask.missed import MISSED, OVERLAP
 
 DESCRIPTION = "Background jobs that commit with your data, in a ZODB."
 
@@ -262,10 +263,10 @@ def _cron(these):
     found.add_argument("--input", metavar="JSON", help="the same as INPUT")
     found.add_argument("--timezone", metavar="ZONE", help=(
         "IANA name, as Europe/Vienna (default: UTC)"))
-    found.add_argument("--missed", choices=schedule.MISSED, default="once", help=(
+    found.add_argument("--missed", choices=MISSED, default="once", help=(
         "which runs are made up for that came due while nobody looked; default: once"))
     found.add_argument("--overlap", default="skip",
-                       choices=[word.replace(" ", "-") for word in schedule.OVERLAP],
+                       choices=[word.replace(" ", "-") for word in OVERLAP],
                        help="what happens while the last run goes on; default: skip")
     found.add_argument("--priority", type=int, help="smaller is more urgent; default 10")
     found.add_argument("--title", help="for people")

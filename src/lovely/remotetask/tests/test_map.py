@@ -30,7 +30,10 @@ FLOORS = {
     },
     "values": {
         "clock": "the time, and its stored form",
+        "zones": "what the clock on the wall shows in a time zone, and when",
+        "crontext": "what cron text means",
         "schedule": "when a job is due",
+        "missed": "which instants of a schedule to fire now, also after a downtime",
         "retry": "whether a failed attempt is made again, and when",
         "failure": "an error as text that can be stored and shown",
         "settings": "what can be set, where it is read from, and what is allowed",

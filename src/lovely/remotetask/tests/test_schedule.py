@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from lovely.remotetask import schedule
 from lovely.remotetask.errors import BadSchedule
-from lovely.remotetask.schedule import (CronText, Due, Interval, Schedule,
-                                        due, parse)
+from lovely.remotetask.missed import MISSED, OVERLAP, Due, due
+from lovely.remotetask.schedule import CronText, Interval, Schedule, parse
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 CHANGING = """
@@ -814,8 +814,8 @@ class MissedRuns(unittest.TestCase):
             due(Schedule(), at("2026-01-01"), at("2026-01-02"), missed="never")
 
     def test_the_policies_have_names(self):
-        self.assertEqual(schedule.MISSED, ("skip", "once", "all"))
-        self.assertEqual(schedule.OVERLAP, ("allow", "skip", "queue one"))
+        self.assertEqual(MISSED, ("skip", "once", "all"))
+        self.assertEqual(OVERLAP, ("allow", "skip", "queue one"))
 
 
 class Effort(unittest.TestCase):
@@ -848,7 +848,7 @@ def benchmark():
     last = at("2016-01-01T00:00")
     now = last + 3650 * DAY + 30 * timedelta(seconds=1)
     for rule in CronText("* * * * *", "Europe/Berlin"), Interval(1):
-        for missed in schedule.MISSED:
+        for missed in MISSED:
             begin = time.perf_counter()
             fire = due(rule, last, now, missed=missed).fire
             print(f"{1e3 * (time.perf_counter() - begin):8.2f} ms  ten years"
