@@ -9,7 +9,7 @@ from zope.event import notify
 from zope.interface import implementer
 
 from lovely.remotetask import (
-    clerk, clock, events, lifecycle, processor, settings, upgrade)
+    audit, clerk, clock, events, lifecycle, processor, settings, upgrade)
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.desk import ALL, Desk
 from lovely.remotetask.errors import BadStatus, IllegalMove, UnknownTask
@@ -39,6 +39,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
     taskInterface = ITask
     processorFactory = SimpleProcessor
     processorArguments = {"waitTime": 1.0}
+    jobClass = Job
 
     settings = {}  # never changed in place; `configure` replaces it
     leftOut = None   # what of release 0.5 could not be read
@@ -142,7 +143,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
         now = clock.micros()
         ids = self.jobs.new_ids(len(packed))
         for id, (stored, objects) in zip(ids, packed):
-            job = Job(id, task, stored, created=now)
+            job = self.jobClass(id, task, stored, created=now)
             facts.give(job, objects, now)
             self._store(job)
             if startLater:
@@ -347,10 +348,10 @@ class TaskService(Reading, Desk, Contained, Persistent):
 
     def check(self, repair=False):
         """See ITaskService"""
-        faults = clerk.check(self)
+        faults = audit.check(self)
         if repair and faults:
             self.finishUpgrade()
-            clerk.repair(self, clock.micros())
+            audit.repair(self, clock.micros())
         return faults
 
     # -- processing by threads

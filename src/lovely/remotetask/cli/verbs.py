@@ -13,7 +13,7 @@ from typing import NamedTuple
 from transaction.interfaces import TransientError
 from ZODB.POSException import ReadOnlyError
 
-from lovely.remotetask import clerk, clock, lifecycle
+from lovely.remotetask import audit, clock, lifecycle
 from lovely.remotetask.cli import plain
 from lovely.remotetask.cli.problems import BadArgument, BadRequest, Problem, kind_of
 from lovely.remotetask.cli.services import choose, find_all
@@ -199,7 +199,7 @@ def _check(service, tell):
         if done % TOLD_EVERY == 0:
             tell(done, total)
             service._p_jar.cacheGC()  # within a transaction nobody else does it
-    return clerk.check(service, step)
+    return audit.check(service, step)
 
 
 # -- writing
@@ -210,7 +210,7 @@ def repair(service, tell):
     """Check; where there are faults, make the books again and check once more."""
     faults = _check(service, tell)
     if faults:
-        clerk.repair(service, clock.micros())
+        audit.repair(service, clock.micros())
     return dict(jobs=_number(service), faults=faults,
                 left=_check(service, silent) if faults else [])
 

@@ -49,6 +49,7 @@ FLOORS = {
         "store.index": "which jobs are where, so that nobody walks over all jobs",
         "store.leases": "which process holds which jobs, and when it was last seen",
         "clerk": "keeps the books, and takes the next jobs out",
+        "audit": "whether the books agree with the jobs",
         "upgrade": "what release 0.5 stored, moved into today's shape",
     },
     "runtime": {
