@@ -58,3 +58,8 @@ def in_log(text: object, limit: int = 300) -> str:
         text = text[:limit] + "..."
     return text.encode("unicode_escape").decode("ascii") \
         if not text.isprintable() else text
+
+
+def marked(text: str) -> str:
+    """Text of several lines for the log, each marked as one that goes on."""
+    return "\n".join(f"  | {in_log(line, 1_000)}" for line in text.splitlines())

@@ -2,6 +2,7 @@
 import logging
 import threading
 import time
+from collections.abc import Mapping
 
 from persistent import Persistent
 from transaction import TransactionManager
@@ -32,8 +33,21 @@ class Progress(Persistent):
 class Lines(logging.LoggerAdapter):
     """Begins each line with job, task and attempt; each entry stays on one line."""
 
-    def process(self, message, kwargs):
-        return f"{self.extra['label']}: {message}", kwargs
+    def log(self, level, message, *args, **kwargs):
+        if self.isEnabledFor(level):
+            kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+            self.logger.log(level, "%s: %s", self.extra["label"],
+                            in_log(_filled(message, args), MESSAGE_LIMIT), **kwargs)
+
+
+def _filled(message, args) -> str:
+    """What logging makes of a message and its arguments; never raises."""
+    try:
+        if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
+            args = args[0]
+        return str(message) % args if args else str(message)
+    except Exception:
+        return f"{message!r} {args!r}"
 
 
 @implementer(IJobContext)

@@ -17,7 +17,7 @@ from ZODB.POSException import StorageError
 
 from lovely.remotetask import lifecycle
 from lovely.remotetask.errors import NotMine, StorageClosed
-from lovely.remotetask.failure import Failure, in_log
+from lovely.remotetask.failure import Failure, in_log, marked
 from lovely.remotetask.retry import CONFLICT_TRIES, conflict_pause
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ class Publication:
             else:
                 if outcome.status == lifecycle.ERROR:
                     log.error("%s: %s\n%s", context.label, outcome.note,
-                              failure.traceback.rstrip())
+                              marked(failure.traceback))
                 else:
                     log.warning("%s: %s", context.label, outcome.note)
                 return outcome
