@@ -133,7 +133,7 @@ class Job(Persistent):
         """Microseconds: when it came to where it is, as far as order needs it."""
         status = self.recordedStatus
         if status in lifecycle.FINISHED:
-            return self.micros("completed")
+            return self.micros("completed") or self.micros("created")
         if status == lifecycle.QUEUED:
             return self.arrival or self.micros("created")
         return self.micros("created")

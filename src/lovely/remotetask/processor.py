@@ -167,6 +167,19 @@ def failed() -> BaseException | None:
     return None
 
 
+def in_hand(db=None) -> list[tuple[threading.Thread, str]]:
+    """The attempts under way in this process: the thread of each, and its name in
+    the log."""
+    with _lock:
+        found = [processor for (there, _), (_, processor) in _threads.items()
+                 if db in (None, there)]
+        found += [processor for there, _, processor in _ending if db in (None, there)]
+    workers = [worker for processor in found for worker in
+               tuple(getattr(getattr(processor, "dispatcher", None), "workers", ()))]
+    return [(worker.thread, context.label) for worker in workers
+            if worker.claim is not None and (context := worker.context) is not None]
+
+
 def stop_all(db=None, grace: float | None = None, wait: float = 5.0) -> list[str]:
     """Stop all services of this process (of one database) and wait for the end.
 

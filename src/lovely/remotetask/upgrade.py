@@ -11,7 +11,9 @@
 Each batch is part of the transaction that makes it: one that is lost is made again.
 """
 import logging
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, tzinfo
 from heapq import merge
 from itertools import islice
@@ -62,6 +64,11 @@ class LeftOut(Persistent):
 def is_old(state) -> bool:
     """Whether release 0.5 has stored this state of a service."""
     return isinstance(state, dict) and "jobs" in state and "index" not in state
+
+
+def pending(service) -> "Upgrade | None":
+    """What of a service is still to be moved."""
+    return service._upgrade
 
 
 def todays(service, state: dict) -> dict:
@@ -331,11 +338,28 @@ def wake(job) -> None:
     if not isinstance(job, Job):
         raise Unreadable(f"it is a {type(job).__name__}, not a job")
     try:
-        job._p_activate()
+        with _unheard():
+            job._p_activate()
     except (TransientError, StorageError):
         raise
     except Exception:
         _wake_leniently(job)
+
+
+@contextmanager
+def _unheard():
+    """ZODB logs a traceback for each record it cannot load; here that is expected."""
+    here = threading.get_ident()
+
+    def other(record):
+        return record.thread != here
+
+    noise = logging.getLogger("ZODB.Connection")
+    noise.addFilter(other)
+    try:
+        yield
+    finally:
+        noise.removeFilter(other)
 
 
 def _wake_leniently(job) -> None:
@@ -345,7 +369,8 @@ def _wake_leniently(job) -> None:
     connection._reader = ObjectReader(
         connection, connection._cache, _lenient(connection.db().classFactory))
     try:
-        job._p_activate()
+        with _unheard():
+            job._p_activate()
     except (TransientError, StorageError):
         raise
     except Exception as error:
