@@ -7,6 +7,7 @@
     postgresql:// sqlite://      RelStorage
 """
 import importlib
+import logging
 import os
 import re
 import sys
@@ -92,10 +93,13 @@ class Database:
             return self.open()
         with opening(self.name):
             # Blobs are not looked at, and a directory of blobs would be made.
-            return ZODB.DB(FileStorage(str(self.file), read_only=True))
+            return _database(FileStorage(str(self.file), read_only=True))
 
     def configure(self, zcml=(), modules=()) -> None:
         """Register what those who write need: tasks, and who hears of jobs."""
+        raise NotImplementedError
+
+    def _register(self, context, zcml, modules) -> None:
         for name in modules:
             try:
                 importlib.import_module(name)
@@ -103,7 +107,7 @@ class Database:
                 raise BadArgument(f"--import {name}: {type(error).__name__}: "
                                   f"{in_log(error)}") from error
         for path in zcml:
-            _execute(str(path))
+            _execute(str(path), context=context)
 
     def close(self, db) -> None:
         db.close()
@@ -124,13 +128,14 @@ class AtURI(Database):
             self.factory, self.options = resolve(uri)
 
     def _open(self):
-        return ZODB.DB(self.factory(), **self.options)
+        return _database(self.factory(), **self.options)
 
     def configure(self, zcml=(), modules=()):
-        _execute("configure.zcml", lovely.remotetask)
+        """See Database"""
+        context = _execute("configure.zcml", lovely.remotetask)
         # Services in sites ask for their tasks there.
         getGlobalSiteManager().registerAdapter(SiteManagerAdapter)
-        super().configure(zcml, modules)
+        self._register(context, zcml, modules)
 
 
 class AtFile(AtURI):
@@ -166,8 +171,8 @@ class AtConf(Database):
 
     def _open(self):
         """Without the events that start services."""
-        from zope.app.appsetup.appsetup import multi_database
-        return multi_database(self.options.databases)[0][0]
+        from zope.app.appsetup import appsetup
+        return appsetup.multi_database(self.options.databases)[0][0]
 
     def open_with_events(self):
         """Open it as the application does: what starts with the database starts."""
@@ -175,13 +180,14 @@ class AtConf(Database):
             return self.configuration.open_databases(self.options)
 
     def configure(self, zcml=(), modules=(), logs=()):
-        """logs: handlers; with any, the logs of zope.conf are written too."""
+        """See Database.  logs: handlers; with any, the logs of zope.conf are written."""
+        from zope.app.appsetup import appsetup
         self._define_login()
         if not logs:
             self.options.eventlog, self.options.loggers = (lambda: None), []
         with opening(self.name):
             self.configuration.apply(self.options, *logs)
-        super().configure(zcml, modules)
+        self._register(appsetup.getConfigContext(), zcml, modules)
 
     def _define_login(self):
         """The manager, whom site.zcml grants everything."""
@@ -204,9 +210,18 @@ def _file_of(storage) -> Path | None:
     return Path(config.path).absolute()
 
 
-def _execute(path, package=None):
+def _database(storage, **options):
     try:
-        xmlconfig.file(path, package)
+        return ZODB.DB(storage, **options)
+    except BaseException:
+        storage.close()
+        raise
+
+
+def _execute(path, package=None, context=None):
+    """Execute ZCML; the context, for more."""
+    try:
+        return xmlconfig.file(path, package, context)
     except (ConfigurationError, OSError, ImportError) as error:
         raise BadArgument(f"{path}: {in_log(' '.join(str(error).split()))}") from error
 
@@ -227,14 +242,19 @@ def resolve(uri):
     if scheme == "zeo" and not {"wait", "wait_timeout"} & dict(
             parse_qsl(urlsplit(uri).query)).keys():
         uri += f"{'&' if '?' in uri else '?'}wait_timeout={ZEO_SECONDS}"
+    return _resolve(uri, uri)
+
+
+def _resolve(uri, given):
+    """What zodburi makes of a URI, which was *given* in another form perhaps."""
     try:
         return zodburi.resolve_uri(uri)
     except zodburi.NoResolverForScheme:
         raise BadArgument(
-            f"databases of the kind {in_log(scheme)}: are not known; there are file://, "
+            f"{hidden(given)}: databases of that kind are not known; there are file://, "
             "zeo://, postgresql://, sqlite:///, memory:// and zconfig://") from None
     except zodburi.UnknownDatabaseKeywords as error:
-        raise BadArgument(f"{hidden(uri)}: {error.args[0]}") from None
+        raise BadArgument(f"{hidden(given)}: {error.args[0]}") from None
 
 
 def sqlite_uri(uri: str) -> str:
@@ -258,7 +278,7 @@ def _resolve_postgresql(uri: str):
     factory, rest = RelStorageURIResolver(_PostgreSQL())(
         re.sub("^postgresql:", "postgres:", uri))
     # What is left is for ZODB.DB: zodburi reads it from any URI.
-    return factory, resolve("memory://?" + urlencode(rest))[1]
+    return factory, _resolve("memory://?" + urlencode(rest), uri)[1]
 
 
 class _PostgreSQL:
@@ -303,6 +323,7 @@ class opening:
         self.name = name
 
     def __enter__(self):
+        logging.getLogger("zc.lockfile").disabled = True  # the text says more
         return self
 
     def __exit__(self, kind, error, traceback):
@@ -334,7 +355,7 @@ class opening:
 
 def busy(error: LockError) -> str:
     """LockError names the lock, and the lock holds the number of its owner."""
-    path = str(error).partition("'")[2].rpartition("'")[0]
+    path = re.sub(r".* '(.*)'", r"\1", str(error))
     try:
         with open(path) as lock:
             owner = f" by process {int(lock.read().split()[0])}"
