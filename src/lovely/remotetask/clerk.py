@@ -73,12 +73,16 @@ class Clerk:
         was = service.index.place(id)
         service.index.enter(job, self.changes)
         status = job.recordedStatus
+        if was is not None:
+            service.leases.forget(id, job.token)
         deadline = job.micros("deadline")
         if status == lifecycle.QUEUED:
             if deadline:
                 service.scheduled.put(id, deadline + 1)
-            elif was and was[0] == lifecycle.DELAYED:
+            elif was is not None:
                 service.scheduled.remove(id)
+            if was is not None:
+                self._leave_line(job, was, job.arrival)
             if not service.isHeld(job):
                 service.queue.put(lane_of(job), job.key, job.token)
         elif status == lifecycle.DELAYED:
@@ -88,21 +92,42 @@ class Clerk:
         elif status in lifecycle.FINISHED:
             if deadline or was and was[0] in (lifecycle.DELAYED, lifecycle.CRONJOB):
                 service.scheduled.remove(id)
-            if was and was[0] == lifecycle.QUEUED:
-                service.queue.remove(lane_of(job), job.key)
+            if was is not None:
+                self._leave_line(job, was)
             if was is None or was[0] not in lifecycle.FINISHED:
                 self._tell_parent(job)
 
+    def _leave_line(self, job, was, arrival: int | None = None) -> None:
+        """Take a job out of the lanes, but for the place that it has from *arrival*:
+        it was queued, and perhaps cancelled and retried, since it was settled last."""
+        if was[0] != lifecycle.QUEUED or was[1] == arrival:
+            return
+        for place in {was[1], job.arrival} - {arrival}:
+            for lane in (job.lane, SUSPECTS):
+                self.service.queue.remove(lane, (job.priority, place, job.id))
+
     def fold(self, lease, outcomes) -> None:
-        """Settle what processors are through with, and let go of it."""
-        lease.release((outcome.id, outcome.token) for outcome in outcomes)
+        """Settle what processors are through with, and let go of it.
+
+        What is not held any more was moved on meanwhile: then the job itself is asked.
+        """
+        held = {} if lease is None else lease.held
+        if lease is not None:
+            lease.release((outcome.id, outcome.token) for outcome in outcomes)
         for outcome in outcomes:
-            if outcome.simple:
+            if outcome.simple and held.get(outcome.id, (None,))[0] == outcome.token:
                 self.settle_finished(outcome.id, outcome.status, outcome.since)
             else:
                 job = self.service.jobs.get(outcome.id)
                 if job is not None:
                     self.settle(job)
+
+    def settle_ended(self) -> None:
+        """Settle what is on a lease and has ended, before its dispatcher does."""
+        for id in self.service.leases.held():
+            job = self.service.jobs.get(id)
+            if job is not None and job.recordedStatus in lifecycle.FINISHED:
+                self.settle(job)
 
     def settle_finished(self, id: int, status: str, since: int) -> None:
         """Settle a job that ended, by what its processor says; loads no job."""
@@ -153,7 +178,8 @@ class Clerk:
         if not isinstance(cron, CronJob):
             return
         cron.note_end(job)
-        if cron.waiting is not None and not self._unfinished(cron):
+        if cron.waiting is not None and cron.recordedStatus == lifecycle.CRONJOB \
+                and not cron.paused and not self._unfinished(cron):
             instant, cron.waiting = cron.waiting, None
             self.make_run(cron, instant)
 
@@ -184,6 +210,9 @@ class Clerk:
 
     def fire(self, cron) -> None:
         """Make the runs that are due; advancing the cron job is the same commit."""
+        if cron.paused or cron.broken or cron.firedUpTo is None:
+            self._settle_cron(cron, is_new=False)  # it was changed just now
+            return
         settings = service_settings(self.service)
 
         def work_out():
@@ -259,11 +288,24 @@ class Clerk:
 
     def return_unstarted(self, lease, claims) -> None:
         """Put claimed jobs that nobody has begun back in their places in line."""
+        if not claims:
+            return
         claims = [claim for claim in claims
                   if lease.held.get(claim.id, (None,))[0] == claim.token]
         lease.release((claim.id, claim.token) for claim in claims)
         for claim in claims:
             self.service.queue.put(claim.lane, claim.key, claim.token)
+
+    def return_strays(self, lease, known) -> None:
+        """Put back what is on a lease and its dispatcher does not know of: the answer
+        to the commit that claimed it was lost, and nobody has begun it."""
+        strays = [(id, lease.held[id][0]) for id in lease.held.keys() - known]
+        if strays:
+            lease.release(strays)
+        for id, _ in strays:
+            job = self.service.jobs.get(id)
+            if job is not None:
+                self.settle(job)
 
     def rescue(self, lease, limit: int) -> int:
         """Give what a dead process held back to the queue; how many jobs."""
@@ -284,8 +326,7 @@ class Clerk:
 
     def _at_most_once(self, job) -> bool:
         """Such a task commits its start first: still queued means that it did not begin."""
-        task = self.service.findTask(job.task)
-        return bool(getattr(task, "atMostOnce", False))
+        return job.once or bool(getattr(self.service.taskOf(job), "atMostOnce", False))
 
     # -- removing
 
@@ -319,8 +360,11 @@ class Clerk:
             for since, id in oldest:
                 job = self.service.jobs.get(id)
                 if job is None or job.recordedStatus != status:
-                    index.places.pop(id, None)  # stale; `check` would have told
-                    index.states[status].strike(since, id)
+                    # It was moved since, and its slip waits; or it is lost.
+                    if job is None:
+                        index.forget(id, self.changes)
+                    else:
+                        self.settle(job)
                     continue
                 self.remove(job)
             removed += len(oldest)
@@ -369,7 +413,7 @@ class Round(NamedTuple):
 
     claims: list[Claim]
     folded: bool              # what was finished is in the books now
-    gone: frozenset[int]      # in hand, but cancelled or taken away meanwhile
+    gone: frozenset[tuple[int, int]]  # (id, token) in hand, but taken away meanwhile
     widths: dict[str, int | None]
     more: bool                # there is more to fold in or bring due at once
     due_in: float | None      # seconds until the next scheduled job

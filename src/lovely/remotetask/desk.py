@@ -33,7 +33,7 @@ class Desk:
     # -- processing by threads
 
     def dispatch(self, name, finished=(), fold=False, wanted=0, rooms=None, alone=False,
-                 unstarted=(), in_hand=None, known=(), rescuing=False):
+                 unstarted=(), in_hand=(), known=(), rescuing=False):
         """The clerk's round for the dispatcher of that name: see IServiceDesk."""
         now = clock.micros()
         claims, folded = [], False
@@ -46,8 +46,9 @@ class Desk:
                                 lost.pid, lost.host, len(lost.held))
                     books.rescue(lost, self.effectiveSettings().crash_limit)
             lease = self.leases.get(name)
-            if unstarted:
+            if lease is not None:
                 books.return_unstarted(lease, unstarted)
+                books.return_strays(lease, {*known, *(each.id for each in finished)})
             settled = books.empty_inbox(BULK)
             brought = books.bring_due()
             work = wanted > 0 and any(map(bool, self.queue.lanes.values()))
@@ -57,27 +58,20 @@ class Desk:
             if work or wanted > 0 and folded:
                 if lease is None:
                     lease = self.leases.open(name, now)
-                claims = self._strays(lease, known, finished)
-                claims += books.claim(lease, wanted, self._rooms(rooms or {}), alone)
+                claims = books.claim(lease, wanted, self._rooms(rooms or {}), alone)
         return clerk.Round(
             claims, folded,
             # Whoever takes a job away drops a slip; another process may find it first.
-            self._gone(in_hand or {}) if settled or rescuing else frozenset(),
+            self._gone(in_hand) if settled or rescuing else frozenset(),
             self._widths(claims),
             settled >= BULK or brought >= clerk.DUE_LIMIT or len(self.queue.inbox) > 0
             or self._upgrade is not None,
             self._due_in(now), self.effectiveSettings())
 
-    def _strays(self, lease, known, finished):
-        """Jobs on the lease of which their dispatcher does not know: the answer to
-        the commit that claimed them was lost."""
-        strays = lease.held.keys() - set(known) - {outcome.id for outcome in finished}
-        return [claim for claim in map(self.claimByHand, strays) if claim is not None]
-
     def _gone(self, in_hand):
-        jobs = ((id, token, self.jobs.get(id)) for id, token in in_hand.items())
+        jobs = ((id, token, self.jobs.get(id)) for id, token in in_hand)
         return frozenset(
-            id for id, token, job in jobs
+            (id, token) for id, token, job in jobs
             if job is None or job.token != token or job.recordedStatus not in (
                 lifecycle.QUEUED, lifecycle.PROCESSING))
 
@@ -176,8 +170,11 @@ class Desk:
     def _pause_after(self, job, error):
         """Seconds to the next attempt; None: there is none."""
         try:
+            task = self.taskOf(job)
+            if job.once and job.retries is None and not _says_how_often(task):
+                return None
             with frames.SiteFrame(job):
-                policy = policy_of(self.findTask(job.task), job.retries)
+                policy = policy_of(task, job.retries)
                 pause = policy.delayAfter(job.failures + 1, error)
             return None if pause is None else min(max(float(pause), 0.0), LONGEST_PAUSE)
         except Exception:
@@ -187,7 +184,9 @@ class Desk:
 
     def startOnce(self, claim, worker=""):
         """Commit that an at-most-once job begins."""
-        self._mine(claim).start(clock.micros(), worker)
+        job = self._mine(claim)
+        job.once = True
+        job.start(clock.micros(), worker)
 
     def handBack(self, name, finished=(), unstarted=(), running=(), close=False):
         """The end of a dispatcher: everything it holds goes back in line."""
@@ -227,9 +226,13 @@ class Desk:
             raise NotMine(job.recordedStatus)
         return job
 
-    def _task_of(self, job):
+    def taskOf(self, job):
+        """The task of a job, as it is found in the job's site; None without."""
         with frames.SiteFrame(job):
-            task = self.findTask(job.task)
+            return self.findTask(job.task)
+
+    def _task_of(self, job):
+        task = self.taskOf(job)
         if task is None:
             raise TaskError(f'Task "{job.task}" not found!')
         return task
@@ -295,8 +298,10 @@ class Desk:
         with Clerk(self, moment, base) as books:
             books.empty_inbox(ALL)
             books.bring_due()
-            lease = self.leases.open(rescue.BY_HAND, moment)
-            claims = books.claim(lease, 1, {}, alone=True)
+            claims = []
+            if any(map(bool, self.queue.lanes.values())):
+                lease = self.leases.open(rescue.BY_HAND, moment)
+                claims = books.claim(lease, 1, {}, alone=True)
         return claims[0].id if claims else None
 
     def claimByHand(self, jobid):
@@ -339,6 +344,11 @@ class Desk:
                 if outcome.status != lifecycle.QUEUED:
                     return outcome
                 claim = self.claimByHand(claim.id)
+
+
+def _says_how_often(task):
+    return getattr(task, "retries", None) is not None \
+        or getattr(task, "retryPolicy", None) is not None
 
 
 def _moment(now):

@@ -28,7 +28,8 @@ class ITask(Interface):
     `timeout` (seconds an attempt may run; None: no limit), `lane` (name of the
     lane its jobs wait in; ''), `laneWidth` (how many jobs of that lane run at
     once in a process; None: no limit), `atMostOnce` (False; True: after a crash
-    the job ends in error instead of running again), `doc`.
+    the job ends in error instead of running again, and after an error too unless the
+    task says how often it is tried), `doc`.
     """
 
     inputSchema = Attribute("Schema of the input, an interface, or None.")

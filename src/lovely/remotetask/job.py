@@ -78,6 +78,7 @@ class Job(Persistent):
     startedCount = failures = crashes = handbacks = 0
     suspect = False    # its process died while it was in hand: it runs alone
     removed = False
+    once = False       # its start was committed: it may not run a second time
     isRun = False      # one run of a cron job, its parent
     worker = ""
     _attempts = None

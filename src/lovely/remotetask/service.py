@@ -250,9 +250,11 @@ class TaskService(Reading, Desk, Contained, Persistent):
             clock.micros() - round(olderThan * 1_000_000)
         waiting, _ = clerk.unfolded(self)
         found = []
-        ids = dict.fromkeys(waiting) | dict.fromkeys(
+        ids = dict.fromkeys((*waiting, *self.leases.held())) | dict.fromkeys(
             id for _, id in self.index.oldest(lifecycle.ERROR))
         for id in ids:
+            if limit is not None and len(found) >= limit:
+                break
             job = self.jobs.get(id)
             if job is None or job.recordedStatus != lifecycle.ERROR \
                     or task not in (None, job.task) \
@@ -261,8 +263,6 @@ class TaskService(Reading, Desk, Contained, Persistent):
                     or before is not None and job.since > before:
                 continue
             found.append(id)
-            if len(found) == limit:
-                break
         for id in found:
             self.retry(id)
         return len(found)
@@ -278,7 +278,8 @@ class TaskService(Reading, Desk, Contained, Persistent):
 
     def pause(self, jobid):
         """See ITaskService"""
-        self._cron(jobid).paused = True
+        cron = self._cron(jobid)
+        cron.paused, cron.waiting = True, None
         self._announce(jobid)
 
     def resume(self, jobid):
@@ -320,6 +321,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
         self.finishUpgrade()
         with Clerk(self, clock.micros()) as books:
             books.empty_inbox(ALL)
+            books.settle_ended()
             found = [id for word in wanted for _, id in self.index.oldest(word)]
             jobs = [job for job in map(self.jobs.get, found) if job is not None]
             for job in jobs:

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from functools import partial
 
 from lovely.remotetask import lifecycle
@@ -194,9 +194,9 @@ class Dispatcher:
         unstarted = self._overtaken(now)
         wanted, rooms, alone = self._wanted()
         with self.lock:
-            in_hand = {worker.claim.id: worker.claim.token
-                       for worker in self.workers if worker.claim is not None}
-            known = in_hand.keys() | {claim.id for claim in self.ahead}
+            in_hand = [(worker.claim.id, worker.claim.token)
+                       for worker in self.workers if worker.claim is not None]
+            known = {id for id, _ in in_hand} | {claim.id for claim in self.ahead}
             finished = [outcome for _, outcome in self.finished]
             stale = bool(self.finished) and now - self.finished[0][0] >= FOLD_SECONDS
         rescuing = now - self._rescued >= RESCUE_SECONDS
@@ -238,6 +238,8 @@ class Dispatcher:
             wanted = free + ahead - len(self.ahead)
             if len(self.ahead) > ahead // LOW + free:
                 wanted = 0
+            # What waits for room in its lane is no work for the threads that are free.
+            wanted = max(wanted, free - self._startable(busy))
             rooms = {}
             for lane, width in self.widths.items():
                 if width is not None:
@@ -245,6 +247,17 @@ class Dispatcher:
                     rooms[lane] = max(0, width - busy_there if ahead == 0
                                       else max(width, ahead // 2) - busy_there)
             return max(wanted, 0), rooms, not in_hand
+
+    def _startable(self, busy) -> int:
+        """How many of the jobs claimed ahead have room in their lanes."""
+        there = Counter(claim.lane for claim in busy)
+        startable = 0
+        for claim in self.ahead:
+            width = self.widths.get(claim.lane)
+            if width is None or there[claim.lane] < width:
+                there[claim.lane] += 1
+                startable += 1
+        return startable
 
     def _overtaken(self, now: float) -> list:
         """What was claimed ahead of a job that takes long: others may take it."""
@@ -271,7 +284,7 @@ class Dispatcher:
         """Jobs in hand that were cancelled or taken away: ask them to stop."""
         for worker in list(self.workers):
             claim, context = worker.claim, worker.context
-            if claim is None or claim.id not in gone or context is None:
+            if claim is None or (claim.id, claim.token) not in gone or context is None:
                 continue
             context.stop()
             if worker.cancelled_at is None:
@@ -338,7 +351,8 @@ class Dispatcher:
         """The end: what is claimed ahead goes back, what runs may end in time."""
         with self.lock:
             unstarted, self.ahead = self.ahead, []
-            running = [worker for worker in self.workers if worker.claim is not None]
+            running = [(worker, worker.claim, worker.context)
+                       for worker in self.workers if worker.claim is not None]
             if self._stop_by is None:
                 grace = self._settings.grace_seconds if self._grace is None else self._grace
                 self._stop_by = now + grace
@@ -346,7 +360,7 @@ class Dispatcher:
         overtime = now >= self._stop_by
         hand_back = []
         if overtime:
-            hand_back = [worker.claim for worker in running]
+            hand_back = [claim for _, claim, _ in running]
         with self.lock:
             finished = [self.finished.popleft()[1] for _ in range(len(self.finished))]
         over = overtime or not running
@@ -354,10 +368,10 @@ class Dispatcher:
             self.publication.transact("handBack", self.name, finished, unstarted,
                                       hand_back, close=over)
         if over:
-            for worker in running:
-                worker.context.stop()
-                self._abandon(worker, worker.claim)
-                log.warning("%s: handed back, its service stops", worker.context.label)
+            for worker, claim, context in running:
+                context.stop()
+                self._abandon(worker, claim)
+                log.warning("%s: handed back, its service stops", context.label)
             return None
         self._end_overdue(now)
         return min(0.5, self._stop_by - now)

@@ -104,6 +104,13 @@ class Index(Persistent):
         self._leave(id, *was, changes)
         self._arrive(id, *now, changes)
 
+    def forget(self, id: int, changes: dict) -> None:
+        """Leave out a job that cannot be found any more."""
+        was = self.place(id)
+        if was is not None:
+            self._leave(id, *was, changes)
+            del self.places[id]
+
     def remove(self, job, changes: dict) -> None:
         was = self.place(job.id)
         if was is None:
