@@ -946,3 +946,578 @@ class Cancelling(RuntimeCase):
         self.wait_settled()
         self.assertEqual(len(attempts), 2)
         self.assertEqual(dict(self.effects()), {jobid: 1, marker: 1})
+
+
+# -- what an attempt finds around it
+
+
+class Told(RuntimeCase):
+
+    def test_progress_is_visible_while_the_job_runs(self):
+        gate, later = Gate(self), Gate(self)
+
+        @self.task("walk", wantsContext=True)
+        def walk(input, context):
+            effect(input, context)
+            context.progress(3, 10, "three of ten")
+            gate()
+            context.progress(9, 10)
+            context.progress(10, 10, "all")  # told at the end, however soon it comes
+            later()
+
+        self.start()
+        jobid = self.add("walk")
+        gate.arrival()
+        self.look()
+        done, total, message, moment = self.service.getProgress(jobid)
+        self.assertEqual((done, total, message), (3, 10, "three of ten"))
+        self.assertEqual(moment.tzname(), "UTC")
+        self.assertEqual(dict(self.effects()), {})
+        gate.open()
+        later.open()
+        self.wait_status(jobid)
+        self.assertEqual(self.service.getProgress(jobid)[:3], (10, 10, "all"))
+        self.assertEqual(dict(self.effects()), {jobid: 1})
+        self.service.clean()
+        transaction.commit()
+        self.assertFalse(self.service.progress)
+
+    def test_telling_progress_often_is_no_conflict_and_no_attempt(self):
+        @self.task("walk", wantsContext=True)
+        def walk(input, context):
+            for number in range(1_000):
+                context.progress(number, 1_000, "x" * 5_000)
+            return effect(input, context)
+
+        self.start()
+        jobid = self.add("walk")
+        self.wait_status(jobid)
+        self.assertEqual(self.job(jobid).startedCount, 1)
+        self.assertEqual(self.processor().dispatcher.conflicts, 0)
+        self.assertEqual(self.service.getProgress(jobid)[0], 999)
+        self.assertEqual(len(self.service.getProgress(jobid)[2]), 1_000)
+
+    def test_the_context_tells_who_it_is(self):
+        found = {}
+
+        @self.task("tell", wantsContext=True)
+        def tell(input, context):
+            found[context.attempt] = (context.jobid, context.idempotency_key,
+                                      context.service.uuid, task.context() is context)
+            if context.attempt == 1:
+                raise ValueError
+
+        self.start()
+        one, = jobs = [self.add("tell")]
+        self.wait_status(jobs)
+        uuid = self.service.uuid
+        self.assertEqual(found, dict.fromkeys((1, 2), (one, f"{uuid}-{one}", uuid, True)))
+        self.assertIsNone(task.context())
+
+    def test_lines_of_a_task_cannot_forge_lines(self):
+        @self.task("say%s", wantsContext=True, retries=0)
+        def say(input, context):
+            context.logger.info("hello %s", input)
+            context.logger.info("100 %")
+            raise ValueError(input)
+
+        self.start()
+        forged = "x\nCRITICAL lovely.remotetask forged\r\x1b[31m"
+        jobid = self.add("say%s", forged)
+        self.wait_status(jobid, "error")
+        self.wait_logged("failed for good")
+        texts = self.lines.texts()
+        own = [text for text in texts if f"job {jobid} (say%s) attempt 1" in text]
+        self.assertTrue([text for text in own if "hello x\\n" in text], texts)
+        self.assertTrue([text for text in own if "100 %" in text], texts)
+        for text in texts:
+            for number, line in enumerate(text.splitlines()):
+                self.assertFalse(line.startswith("CRITICAL"), text)
+                self.assertNotIn("\x1b", line)
+                if number:  # only the traceback goes on, and is marked
+                    self.assertTrue(line.startswith("  | "), text)
+
+    def test_the_log_tells_of_start_end_retry_and_failure(self):
+        self.task("second", lambda input, context: 1 // (context.attempt - 1),
+                  wantsContext=True)
+        self.task("never", lambda input: 1 / 0, retries=0)
+        self.start()
+        good, second, bad = self.add("effect"), self.add("second"), self.add("never")
+        self.wait_status([good, second])
+        self.wait_status(bad, "error")
+        self.wait_settled()
+
+        def lines(jobid):
+            return [(record.levelname, record.getMessage().splitlines()[0])
+                    for record in self.lines.records if record.levelno >= logging.INFO
+                    and f"job {jobid} " in record.getMessage()]
+
+        self.assertEqual([level for level, _ in lines(good)], ["INFO", "INFO"])
+        (_, start), (_, end) = lines(good)
+        self.assertEqual(start, f"job {good} (effect) attempt 1: starts")
+        self.assertRegex(end, rf"^job {good} \(effect\) attempt 1: completed in \d")
+        self.assertEqual([level for level, _ in lines(second)],
+                         ["INFO", "WARNING", "INFO", "INFO"])
+        self.assertIn("attempt 1: failed, again in 0.0 s: ZeroDivisionError",
+                      lines(second)[1][1])
+        self.assertIn("attempt 2: completed", lines(second)[3][1])
+        self.assertEqual([level for level, _ in lines(bad)], ["INFO", "ERROR"])
+        self.assertIn("failed for good: ZeroDivisionError: division by zero",
+                      lines(bad)[1][1])
+
+
+@implementer(IAuthentication)
+class Users:
+    """Knows some principals."""
+
+    def __init__(self, *ids):
+        self.principals = {id: Principal(id) for id in ids}
+
+    def getPrincipal(self, id):
+        try:
+            return self.principals[id]
+        except KeyError:
+            raise PrincipalLookupError(id) from None
+
+
+class Principal:
+    def __init__(self, id):
+        self.id = id
+
+
+class Around(RuntimeCase):
+
+    def setUp(self):
+        super().setUp()
+        self.users = Users("ada", "grace")
+        provideUtility(self.users, IAuthentication)
+        self.seen = []
+
+        @self.task("who")
+        def who(input):
+            interaction = queryInteraction()
+            self.seen.append((
+                getattr(getSite(), "__name__", None),
+                interaction and [each.principal.id for each in interaction.participations]))
+            if input == "leave a mess":
+                setSite(None)
+                endInteraction()
+                newInteraction(frames.Participation(Principal("mess")))
+
+        root = self.connection.root()
+        for name in ("one", "two"):
+            site = root[name] = Folder()
+            site.__name__ = name
+            site.setSiteManager(LocalSiteManager(site))
+        transaction.commit()
+
+    def add_as(self, owner, site=None, input=None):
+        setSite(site and self.connection.root()[site])
+        endInteraction()
+        if owner:
+            newInteraction(frames.Participation(Principal(owner)))
+        try:
+            return self.add("who", input)
+        finally:
+            endInteraction()
+            setSite(None)
+
+    def test_each_job_runs_as_its_owner_in_its_site_and_nothing_leaks(self):
+        jobs = [self.add_as("ada", "one", "leave a mess"), self.add_as(None),
+                self.add_as("grace", "two", "leave a mess"), self.add_as(None, "one"),
+                self.add_as(None, None, "leave a mess"), self.add_as(None)]
+        self.start()
+        self.wait_status(jobs)
+        self.assertEqual(self.seen, [
+            ("one", ["ada"]), (None, None), ("two", ["grace"]), ("one", None),
+            (None, None), (None, None)])
+        self.assertEqual([self.job(jobid).owner for jobid in jobs[:3]],
+                         ["ada", None, "grace"])
+
+    def test_nothing_leaks_to_the_caller_of_process(self):
+        self.add_as("ada", "one", "leave a mess")
+        mine = frames.Participation(Principal("me"))
+        newInteraction(mine)
+        setSite(self.connection.root()["two"])
+        before = queryInteraction()
+        self.service.process()
+        self.assertIs(queryInteraction(), before)
+        self.assertEqual(before.participations, [mine])
+        self.assertEqual(getSite().__name__, "two")
+        self.assertEqual(self.seen, [("one", ["ada"])])
+        endInteraction()
+        setSite(None)
+
+    def test_a_principal_that_is_gone_is_a_clear_error(self):
+        jobid = self.add_as("ada")
+        del self.users.principals["ada"]
+        self.start()
+        self.wait_status(jobid, "error")
+        self.assertIn("principal 'ada'", self.job(jobid).error)
+        self.assertIn("is gone", self.job(jobid).error)
+        self.assertEqual(self.seen, [])
+        self.users.principals["ada"] = Principal("ada")
+        self.look().retry(jobid)
+        transaction.commit()
+        self.wait_status(jobid)
+        self.assertEqual(self.seen, [(None, ["ada"])])
+
+    def test_frames_are_entered_in_order_and_left_after_errors(self):
+        passed = []
+
+        def frame(number, fails=False):
+            @implementer(IAttemptFrame)
+            class Frame:
+                order = number
+
+                def __init__(self, job):
+                    pass
+
+                def __enter__(self):
+                    passed.append(f"in {number}")
+                    if fails:
+                        raise ValueError("the frame is bent")
+
+                def __exit__(self, *error):
+                    passed.append(f"out {number}")
+            return Frame
+
+        self.task("fail", lambda input: 1 / 0, retries=0)
+        provideSubscriptionAdapter(frame(30), (IJob,), IAttemptFrame)
+        provideSubscriptionAdapter(frame(5), (IJob,), IAttemptFrame)
+        self.start()
+        jobid = self.add("fail")
+        self.wait_status(jobid, "error")
+        self.assertEqual(passed, ["in 5", "in 30", "out 30", "out 5"])
+        provideSubscriptionAdapter(frame(20, fails=True), (IJob,), IAttemptFrame)
+        del passed[:]
+        jobid = self.add("effect", retries=0)
+        self.wait_status(jobid, "error")
+        self.assertEqual(passed, ["in 5", "in 20", "out 5"])
+        self.assertEqual(self.job(jobid).error, "the frame is bent")
+
+
+# -- how many at once
+
+
+class Lanes(MultiCase):
+
+    def test_a_lane_of_width_one_runs_one_at_a_time_and_others_beside_it(self):
+        lock, now, most = threading.Lock(), [0], [0]
+
+        @self.task("narrow", lane="narrow", laneWidth=1)
+        def narrow(input):
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            if input == "first":
+                gate()
+            with lock:
+                now[0] -= 1
+
+        gate = Gate(self)
+        first = self.add("narrow", "first")
+        narrow = self.service.addMany("narrow", range(30))
+        others = self.service.addMany("effect", range(30))
+        transaction.commit()
+        self.start()
+        gate.arrival()
+        self.wait_status(others)
+        self.assertEqual({self.service.getStatus(jobid) for jobid in narrow} & {
+            "completed", "error"}, set())
+        gate.open()
+        self.wait_status([first, *narrow])
+        self.assertEqual(most, [1])
+
+    def test_two_closed_lanes_do_not_keep_free_threads_from_working(self):
+        """Jobs claimed ahead for lanes that are closed must not count as work at
+        hand: two such lanes once filled all that may be claimed ahead."""
+        gate = Gate(self)
+        for name in ("left", "right"):
+            self.task(name, lambda input: input and gate(), lane=name, laneWidth=1)
+        warm = self.service.addMany("effect", range(60))  # short jobs: it claims ahead
+        transaction.commit()
+        self.start()
+        self.wait_status(warm)
+        for name in ("left", "right"):
+            self.service.addMany(name, [True] + [False] * 100)
+        transaction.commit()
+        gate.arrival()
+        gate.arrival()
+        free = [self.add("effect", priority=20) for _ in range(10)]
+        self.wait_status(free)
+        gate.open()
+        self.wait_for(lambda: self.service.counts()["completed"] == 60 + 202 + 10)
+        self.wait_settled()
+
+
+class Ahead(RuntimeCase):
+
+    def test_what_was_claimed_ahead_of_a_long_job_goes_back(self):
+        gate, ran = Gate(self), []
+        self.task("gate", gate)
+        self.task("note", ran.append)
+        warm = self.service.addMany("note", range(100))
+        transaction.commit()
+        self.start()
+        self.wait_status(warm)
+        self.service.add("gate")
+        waiting = self.service.addMany("note", range(100, 130))
+        transaction.commit()
+        gate.arrival()
+        self.wait_for(lambda: len(self.service.leases.held()) == 1)
+        self.assertEqual({self.service.getStatus(jobid) for jobid in waiting}, {"queued"})
+        urgent = self.add("note", "urgent", priority=1)
+        gate.open()
+        self.wait_status([urgent, *waiting])
+        self.assertEqual(ran[100:], ["urgent", *range(100, 130)])
+        self.assertEqual({self.job(jobid).startedCount for jobid in waiting}, {1})
+
+
+class Suspects(MultiCase):
+
+    def test_suspects_run_alone_and_then_the_others_go_on(self):
+        lock, now, beside = threading.Lock(), [0], {}
+
+        @self.task("count", wantsContext=True)
+        def count(input, context):
+            with lock:
+                now[0] += 1
+            if len(beside) == 0:
+                gate()
+            with lock:
+                beside[context.jobid] = now[0]
+                now[0] -= 1
+
+        gate = Gate(self)
+        suspects = [self.add("count") for _ in range(3)]
+        self.service.dispatch("dead", wanted=3, alone=True)
+        transaction.commit()
+        self.assertEqual([self.service.getStatus(jobid) for jobid in suspects],
+                         ["processing"] * 3)
+        others = self.service.addMany("count", range(10))
+        transaction.commit()
+        self.start()
+        gate.arrival()
+        self.look()
+        self.assertEqual(sum(self.service.getStatus(jobid) == "processing"
+                             for jobid in suspects + others), 1)
+        gate.open()
+        self.wait_status(suspects + others)
+        self.assertEqual({beside[jobid] for jobid in suspects}, {1})
+        self.assertEqual(set(list(beside)[:3]), set(suspects))
+        for jobid in suspects:
+            job = self.job(jobid)
+            self.assertEqual((job.crashes, job.failures, job.suspect), (0, 0, False))
+            self.assertEqual([each.outcome for each in job.attempts], ["process died"])
+
+
+# -- idleness and the end
+
+
+class Idle(RuntimeCase):
+
+    def looks(self, number):
+        """Ring the dispatcher's bell and wait until it has looked, several times."""
+        dispatching = self.processor().dispatcher
+        looked = threading.Semaphore(0)
+        look = dispatching.look
+
+        def watched():
+            try:
+                return look()
+            finally:
+                looked.release()
+
+        dispatching.look = watched
+        for _ in range(number):
+            dispatching.bell.ring()
+            self.assertTrue(looked.acquire(timeout=BOUND))
+        del dispatching.look
+
+    def test_an_idle_service_writes_nothing(self):
+        self.service.configure(retain_interval=0.01)
+        transaction.commit()
+        self.start()
+        self.looks(10)
+        before = self.db.lastTransaction()
+        self.looks(10)
+        self.assertEqual(self.db.lastTransaction(), before)
+        jobs = self.service.addMany("effect", range(20))
+        self.service.addCronJob("effect", minute=(0,), month=(2,), dayOfMonth=(29,))
+        self.service.add("effect", delay=100_000)
+        transaction.commit()
+        self.wait_status(jobs)
+        self.wait_settled()
+        self.looks(2)
+        before = self.db.lastTransaction()
+        self.looks(20)
+        self.assertEqual(self.db.lastTransaction(), before)
+
+    def test_looking_by_hand_for_a_job_writes_nothing_when_there_is_none(self):
+        by_hand = processor.SimpleProcessor(self.db, ["tasks"])
+        before = self.db.lastTransaction()
+        self.assertIsNone(by_hand.claimNextJob())
+        self.assertFalse(by_hand.processNext())
+        self.assertFalse(by_hand.hasJobsWaiting())
+        self.assertEqual(self.db.lastTransaction(), before)
+
+    def test_no_connection_is_left_open(self):
+        self.start()
+        jobs = [self.add("effect") for _ in range(10)]
+        self.wait_status(jobs)
+        self.reopen()
+        self.assertEqual(self.db.pool.getSize(), self.db.getPoolSize())
+        self.assertEqual(len(self.db.pool.all), 1)
+
+
+class Stopping(MultiCase):
+
+    def test_what_is_in_hand_may_end_within_the_grace_time(self):
+        gate = Gate(self)
+
+        @self.task("slow", wantsContext=True)
+        def slow(input, context):
+            gate()
+            return effect(input, context)
+
+        self.start()
+        jobid = self.add("slow")
+        gate.arrival()
+        thread = processor._threads[self.db, self.service._p_oid][0]
+        self.service.stopProcessing()
+        self.assertFalse(self.service.isProcessing())
+        after = self.add("effect")
+        gate.open()
+        thread.join(BOUND)
+        self.assertFalse(thread.is_alive())
+        self.look()
+        self.assertEqual(self.service.getStatus(jobid), "completed")
+        self.assertEqual(self.service.getStatus(after), "queued")
+        self.assertEqual(list(self.service.leases.values()), [])
+        self.assertEqual(dict(self.effects()), {jobid: 1})
+        self.assertEqual(self.service.check(), [])
+
+    def test_what_does_not_end_in_time_is_handed_back_and_charged_nothing(self):
+        self.stuck = True
+        gate, ran = Gate(self), []
+
+        @self.task("slow", wantsContext=True)
+        def slow(input, context):
+            ran.append(context)
+            if len(ran) == 1:
+                gate()
+            return effect(input, context)
+
+        self.start()
+        jobid = self.add("slow")
+        gate.arrival()
+        worker = self.processor().threads[0]
+        self.assertEqual(processor.stop_all(self.db, grace=0), [])
+        self.look()
+        job = self.job(jobid)
+        self.assertEqual((job.status, job.reason, job.handbacks, job.startedCount,
+                          job.failures, job.crashes),
+                         ("queued", lifecycle.HANDED_BACK, 1, 0, 0, 0))
+        self.assertEqual(self.service.check(), [])
+        self.assertTrue(ran[0].should_stop)
+        self.start()
+        self.wait_status(jobid)
+        gate.open()
+        worker.join(BOUND)
+        self.assertFalse(worker.is_alive())
+        self.wait_settled()
+        self.assertEqual(dict(self.effects()), {jobid: 1})
+        self.assertEqual(self.job(jobid).startedCount, 1)
+
+    def test_what_was_claimed_ahead_goes_back_to_its_place(self):
+        gate, ran = Gate(self), []
+        self.service.processorFactory = processor.SimpleProcessor
+        self.service.processorArguments = {}
+        self.task("gate", gate)
+        self.task("note", ran.append)
+        warm = self.service.addMany("note", range(100))
+        transaction.commit()
+        self.start()
+        self.wait_status(warm)
+        self.add("gate")
+        waiting = self.service.addMany("note", range(100, 120))
+        transaction.commit()
+        gate.arrival()
+        thread = processor._threads[self.db, self.service._p_oid][0]
+        self.service.stopProcessing()
+        gate.open()
+        thread.join(BOUND)
+        self.look()
+        self.assertEqual({self.service.getStatus(jobid) for jobid in waiting}, {"queued"})
+        self.assertEqual(self.service.check(), [])
+        self.start()
+        self.wait_status(waiting)
+        self.assertEqual(ran, list(range(120)))
+
+    def test_two_hundred_stops_under_load_lose_and_double_nothing(self):
+        jobs = self.service.addMany("effect", range(400))
+        transaction.commit()
+        for _ in range(40):
+            self.service.startProcessing()
+            seen = self.commits.bell.rings
+            self.commits.bell.wait(seen + 0, 1)
+            self.assertEqual(processor.stop_all(self.db, grace=0), [])
+        self.look()
+        self.assertEqual(self.service.check(), [])
+        self.service.startProcessing()
+        self.wait_status(jobs)
+        self.wait_settled()
+        self.assertEqual(dict(self.effects()), dict.fromkeys(jobs, 1))
+
+    def test_what_ends_in_the_moment_of_the_hand_back_is_in_the_books(self):
+        jobid = self.add("effect")
+        claim, = self.service.dispatch("mine", wanted=1, alone=True).claims
+        transaction.commit()
+        by_hand = processor.SimpleProcessor(self.db, ["tasks"])
+        self.assertTrue(by_hand.processNext(jobid))
+        self.look().handBack("mine", running=[claim], close=True)
+        transaction.commit()
+        self.assertEqual(self.service.check(), [])
+        self.assertEqual(self.service.counts()["completed"], 1)
+
+    def test_a_service_that_is_not_stored_cannot_be_started(self):
+        from lovely.remotetask.service import TaskService
+        with self.assertRaises(errors.NotCommitted):
+            TaskService().startProcessing()
+
+
+# -- events
+
+
+class Events(RuntimeCase):
+
+    def setUp(self):
+        super().setUp()
+        self.heard = []
+        provideHandler(lambda event: self.heard.append(
+            (event.job.id, type(event).__name__)), (IJobEvent,))
+
+    def test_a_subscriber_that_raises_fails_the_attempt_and_the_job_still_ends(self):
+        def refuse(event):
+            raise RuntimeError("I do not want to hear it")
+
+        for event in (events.JobCompleted, events.JobFailed, events.JobRetrying):
+            provideHandler(refuse, (event,))
+        self.start()
+        jobid = self.add("effect", retries=1)
+        self.wait_status(jobid, "error")
+        self.assertIn("I do not want", self.job(jobid).error)
+        self.assertEqual(dict(self.effects()), {})
+
+    def test_one_is_sent_for_each_move(self):
+        self.task("second", lambda input, context: 1 // (context.attempt - 1),
+                  wantsContext=True)
+        self.start()
+        jobid = self.add("second")
+        self.wait_status(jobid)
+        mine = [name for id, name in self.heard if id == jobid]
+        # An attempt that fails is begun, undone, and begun again to be kept.
+        self.assertEqual(mine, [
+            "JobAdded", "JobQueued", "JobStarted", "JobStarted", "JobRetrying",
+            "JobStarted", "JobCompleted"])
