@@ -15,7 +15,8 @@ from ZODB.POSException import ReadOnlyError
 
 from lovely.remotetask import audit, clock, lifecycle
 from lovely.remotetask.cli import plain
-from lovely.remotetask.cli.problems import BadArgument, BadRequest, Problem, kind_of
+from lovely.remotetask.cli.problems import (
+    FAILED, BadArgument, BadRequest, Problem, kind_of)
 from lovely.remotetask.cli.services import choose, find_all
 from lovely.remotetask.errors import RemoteTaskError, UnknownJob
 from lovely.remotetask.job import CronJob
@@ -30,6 +31,8 @@ TOLD_EVERY = 500     # jobs between two words of progress
 
 class Conflict(Problem):
     """Others wrote the same things at the same time, too often."""
+
+    exit_code = FAILED
 
 
 class Verb(NamedTuple):
