@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import transaction
 from zope.component import getUtilitiesFor, queryUtility
-from zope.interface import implementer
+from zope.interface import Attribute, Interface, implementer
 
 from lovely.remotetask import clock, lifecycle, processor, service
 from lovely.remotetask.interfaces import ITask
@@ -17,14 +17,21 @@ from lovely.remotetask.job import Job
 from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener
 
 BOUND = 30.0         # seconds a wait takes at most
+LAST_STEPS = 1.0     # seconds a thread may take to end when its job has ended
 GLANCE = 0.05        # seconds between two looks where commits cannot be heard
 
 
 # -- without threads
 
 
-class ITaskStub(ITask):
-    """Tasks of a stubbed service, apart from those of the application."""
+class ITaskStub(Interface):
+    """Tasks of a stubbed service: nobody else finds them.  See ITask."""
+
+    inputSchema = Attribute("Schema of the input, or None.")
+    outputSchema = Attribute("Schema of the output, or None.")
+
+    def __call__(service, jobid, input):
+        """Do the work and return the output."""
 
 
 class QueueStub:
@@ -202,7 +209,9 @@ def stop_cleanly(db=None, grace: float = 5.0) -> None:
     """
     transaction.abort()
     working = processor.in_hand(db)
-    left = processor.stop_all(db, grace=grace, wait=BOUND if grace else 1.0)
+    left = processor.stop_all(db, grace=grace, wait=BOUND)
+    for thread, _ in working:
+        thread.join(LAST_STEPS)
     stuck = [label for thread, label in working if thread.is_alive()]
     if left or stuck:
         raise AssertionError("will not stop: " + ", ".join([*left, *stuck]))
