@@ -2,6 +2,7 @@
 
 What each job is and is to become stands beside the databases, written by hand.
 """
+import doctest
 import functools
 import json
 import logging
@@ -43,6 +44,7 @@ from lovely.remotetask.testing import wait_for
 from lovely.remotetask.upgrade import OLD, pending
 
 HERE = Path(__file__).parent / "databases"
+MANUAL = Path(__file__).parents[4] / "docs" / "upgrade.txt"
 NAMES = ("all_in_root", "two_sites", "oldest", "damaged", "python2-converted")
 VIENNA = ZoneInfo("Europe/Vienna")
 LEFT_OUT = "left out"
@@ -708,11 +710,41 @@ class TheGeneration(OldDatabaseCase):
                           db.storage.iterator(before)][1:], [])
 
 
+class Story(OldDatabaseCase):
+    """What docs/upgrade.txt finds around it."""
+
+    def __init__(self, test):
+        super().__init__("setUp")
+        self.dbs = []
+        self.setUp()
+        test.story = self
+        test.globs.update(open_copy=self.open_copy, copy_of=self.copy_of,
+                          open_file=FileStorage, transaction=transaction)
+
+    def copy_of(self, name):
+        return shutil.copy(HERE / f"{name}.fs", self.directory)
+
+    def open_copy(self, name):
+        self.dbs.append(DB(FileStorage(self.copy_of(name))))
+        return self.dbs[-1]
+
+    def close(self):
+        transaction.abort()
+        for db in self.dbs:
+            db.close()
+        self.doCleanups()
+
+
 def test_suite():
     loader = unittest.defaultTestLoader
-    return unittest.TestSuite(map(loader.loadTestsFromTestCase, (
+    suite = unittest.TestSuite(map(loader.loadTestsFromTestCase, (
         TheDatabases, BeforeTheUpgrade, AfterTheUpgrade, Running, Interrupted,
         TheFirstWrite, TheGeneration)))
+    suite.addTest(doctest.DocFileSuite(
+        str(MANUAL), module_relative=False, encoding="utf-8", setUp=Story,
+        tearDown=lambda test: test.story.close(),
+        optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE))
+    return suite
 
 
 if __name__ == "__main__":
