@@ -106,6 +106,8 @@ def _long_lived(these):
         "default: 8080; 0: any that is free"))
     run.add_argument("--example", metavar="PACKAGE", help=(
         "directory of a package whose configure.zcml the first start includes"))
+    run.add_argument("--no-example", dest="example", action="store_false", default=None,
+                     help="begin without the example of a checkout")
 
     found = _command(these, "work", work.work,
                      "run jobs in a process without web, until Ctrl-C or SIGTERM", [

@@ -27,8 +27,30 @@ def run(options, out) -> int:
         from lovely.remotetask import app
     except ImportError as error:
         raise NoDatabase(databases.NEEDS_APP.format("the application", error)) from error
-    return app.run(options.directory, options.host, options.port,
-                   example=options.example, on_start=[open_socket])
+    watch = Watch()
+    code = app.run(options.directory, options.host, options.port,
+                   example=options.example, on_start=[open_socket, watch.start])
+    return DATABASE if watch.gone else code
+
+
+class Watch:
+    """Stops an application whose storage has gone for good: nothing works there any
+    more, and a supervisor can start it again."""
+
+    gone = False
+
+    def start(self, running) -> None:
+        over = threading.Event()
+        running.on_stop(over.set)
+        threading.Thread(target=self._look, args=(over,), daemon=True,
+                         name="remotetask-watch").start()
+
+    def _look(self, over) -> None:
+        while not over.wait(LOOK_SECONDS):
+            if processor.failed() is not None:
+                self.gone = True
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
 
 def open_socket(running) -> None:
