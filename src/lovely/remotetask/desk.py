@@ -22,6 +22,7 @@ BULK = 500             # jobs settled in one commit of a dispatcher
 ALL = 1_000_000
 LONGEST_PAUSE = 1e9    # seconds to another attempt, whatever a policy says
 WIDTHS_SECONDS = 1.0   # how long the widths of the lanes are remembered
+FRESH = 20             # jobs that may be on a lease before they are in the books
 
 
 @implementer(IServiceDesk)
@@ -49,13 +50,15 @@ class Desk:
             if lease is not None:
                 books.return_unstarted(lease, unstarted)
                 books.return_strays(lease, {*known, *(each.id for each in finished)})
-            settled = books.empty_inbox(BULK)
-            brought = books.bring_due()
+            if wanted > 0 and not (fold or rescuing) and len(finished) < FRESH:
+                claims = books.claim_fresh(name, min(wanted, FRESH), self.laneWidths())
+            settled = 0 if claims else books.empty_inbox(BULK)
+            brought = 0 if claims else books.bring_due()
             work = wanted > 0 and any(map(bool, self.queue.lanes.values()))
             if finished and (fold or work or settled or brought):
                 books.fold(lease, finished)
                 folded = True
-            if work or wanted > 0 and folded:
+            if not claims and (work or wanted > 0 and folded):
                 if lease is None:
                     lease = self.leases.open(name, now)
                 claims = books.claim(lease, wanted, self._rooms(rooms or {}), alone)
