@@ -252,8 +252,8 @@ def status(options, out) -> int:
 def _status_lines(answer, width):
     if not answer:
         yield "No services."
-    for number, each in enumerate(answer):
-        if number:
+    for position, each in enumerate(answer):
+        if position:
             yield ""
         counts = ", ".join(f"{count:,} {name}" for name, count in each["counts"].items()
                            if count) or "none"

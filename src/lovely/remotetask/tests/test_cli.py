@@ -9,7 +9,7 @@ import tempfile
 import threading
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, UTC
 from pathlib import Path
 from unittest import mock
 from urllib.parse import urlsplit
@@ -157,7 +157,7 @@ class Adding(CommandCase):
                       self.refused(2, "add", "nothing"))
 
     def test_a_job_waits_for_its_time(self):
-        soon = datetime.now(timezone.utc) + timedelta(hours=1)
+        soon = datetime.now(UTC) + timedelta(hours=1)
         jobs = [self.answer("show", self.add(*words)) for words in (
             ("--delay", "1h30m"), ("--at", soon.isoformat()),
             ("--delay", "10", "--before", "5m"), ("--later",))]
@@ -675,13 +675,13 @@ class Words(unittest.TestCase):
 
     def test_moments(self):
         self.assertEqual(times.moment("2027-01-31T14:30+01:00"),
-                         datetime(2027, 1, 31, 13, 30, tzinfo=timezone.utc))
+                         datetime(2027, 1, 31, 13, 30, tzinfo=UTC))
         local = times.moment("2027-01-31 14:30")
         self.assertEqual(local.replace(tzinfo=None), datetime(2027, 1, 31, 14, 30))
         self.assertIsNotNone(local.tzinfo)
         soon = times.moment("14:30")
         self.assertEqual((soon.hour, soon.minute), (14, 30))
-        left = soon - datetime.now(timezone.utc)
+        left = soon - datetime.now(UTC)
         self.assertTrue(timedelta(0) < left <= timedelta(hours=25), left)
         for words in ("", "25:00", "12:60", "soon", "2027-02-30"):
             with self.assertRaises(BadArgument, msg=words):
