@@ -6,6 +6,7 @@ seconds.  The fields are described in docs/command-line.txt; they stay.
 import math
 from contextlib import suppress
 
+from lovely.remotetask import clock, lifecycle
 from lovely.remotetask.failure import clean
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.runtime.publication import path_of
@@ -97,8 +98,7 @@ def cron(job, count: int = 3) -> dict:
     """What a cron job has beside a job."""
     found = fields(job, CRON)
     found["schedule"] = described(job)
-    found["next"] = [] if job.paused else [
-        moment(each) for each in next_times(job, count)]
+    found["next"] = [moment(each) for each in next_times(job, count)]
     found["runs"] = [
         dict(run._asdict(), instant=moment(run.instant), completed=moment(run.completed))
         for run in job.runs]
@@ -118,12 +118,18 @@ def described(job) -> str:
 
 
 def next_times(job, count: int) -> list:
-    """The next moments it is due: the one it waits for, and those after it."""
+    """The next moments it is due: the one it waits for, and those after it.
+
+    None when it is paused or at its end; for one that nobody has looked at yet, as
+    from now.
+    """
+    if job.paused or job.status in lifecycle.FINISHED:
+        return []
     found = [job.scheduledFor] if job.scheduledFor is not None else []
     # A broken schedule is told by `broken`; it must not break the list.
     with suppress(Exception):
-        while found and job.schedule is not None and len(found) < count:
-            following = job.schedule.next_after(found[-1])
+        while job.schedule is not None and len(found) < count:
+            following = job.schedule.next_after(found[-1] if found else clock.now())
             if following is None:
                 break
             found.append(following)

@@ -115,9 +115,8 @@ def status(connection, tell, service=None):
 
 
 def _status(service) -> dict:
-    crons = sorted(
-        (job.scheduledFor, job.id, job.task) for job in _crons(service)
-        if job.scheduledFor is not None and not job.paused)
+    crons = sorted((when, job.id, job.task) for job in _crons(service)
+                   for when in plain.next_times(job, 1))
     return dict(
         counts=service.counts(), queueLength=service.queueLength(),
         oldestWaiting=service.oldestWaiting(),

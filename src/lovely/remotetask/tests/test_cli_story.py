@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import time
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -54,6 +55,8 @@ class Story:
         self.environment = mock.patch.dict(os.environ)
         self.environment.start()
         os.environ.pop(databases.VARIABLE, None)
+        os.environ["TZ"] = "UTC"
+        time.tzset()
         self.handlers = logging.getLogger().handlers[:]
         provideUtility(SimpleTask(lambda input: input), ITask, name="echo")
         provideUtility(SimpleTask(self.fail, retries=0), ITask, name="fail")
@@ -109,6 +112,7 @@ class Story:
         transaction.abort()
         os.chdir(self.before)
         self.environment.stop()
+        time.tzset()
         logging.getLogger().handlers[:] = self.handlers
         shutil.rmtree(self.directory)
         setSite(None)
