@@ -198,7 +198,9 @@ class Dispatcher:
                        for worker in self.workers if worker.claim is not None]
             known = {id for id, _ in in_hand} | {claim.id for claim in self.ahead}
             finished = [outcome for _, outcome in self.finished]
-            stale = bool(self.finished) and now - self.finished[0][0] >= FOLD_SECONDS
+            stale = bool(self.finished) and (
+                now - self.finished[0][0] >= FOLD_SECONDS
+                or any(each.status in lifecycle.WAITING for each in finished))
         rescuing = now - self._rescued >= RESCUE_SECONDS
         round = self.publication.transact(
             "dispatch", self.name, finished=finished, fold=stale, wanted=wanted,
