@@ -7,6 +7,7 @@ import threading
 import time
 import unittest
 from contextlib import contextmanager
+from unittest import mock
 
 import transaction
 import ZODB
@@ -21,6 +22,7 @@ from zope.site.testing import siteSetUp, siteTearDown
 
 from lovely.remotetask import clock, processor
 from lovely.remotetask.interfaces import ITask
+from lovely.remotetask.runtime import dispatcher
 from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
@@ -113,6 +115,7 @@ class ServiceCase(unittest.TestCase):
     factory = processor.SimpleProcessor
     settings: dict = {}
     stuck = False     # True: a thread that never ends is part of the test
+    fold_seconds = 0.05
 
     def setUp(self):
         siteSetUp()
@@ -125,6 +128,9 @@ class ServiceCase(unittest.TestCase):
         self.addCleanup(endInteraction)
         self.addCleanup(setSite, None)
         self.addCleanup(transaction.abort)
+        folding = mock.patch.object(dispatcher, "FOLD_SECONDS", self.fold_seconds)
+        folding.start()
+        self.addCleanup(folding.stop)
         self.lines = Lines()
         logger = logging.getLogger("lovely.remotetask")
         before = logger.level, logger.propagate
