@@ -12,6 +12,7 @@ import logging
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ class Figures(NamedTuple):
     lane: bool
     jobs: int
     seconds: float     # from the start of the first run to the end of the last
+    cpu: float         # seconds of processor time, the reading of files included
     conflicts: int     # runs that were rolled back and repeated
     repeated: int      # jobs that this happened to
     failed: int        # attempts given up after five conflicts, and made later
@@ -92,15 +94,17 @@ def case(threads: int, lane: bool, files: int | None) -> Figures:
             factory = SimpleProcessor if threads == 1 else MultiProcessor
             processor = factory(db, ["tasks"], maxThreads=threads)
             thread = threading.Thread(target=processor, daemon=True)
+            cpu = time.process_time()
             thread.start()
             try:
                 await_report(db)
             finally:
                 processor.stop()
                 thread.join(60)
+            cpu = time.process_time() - cpu
             service._p_jar.sync()
             return figures(
-                threads, lane, service, processor, path.stat().st_size - before)
+                threads, lane, service, processor, cpu, path.stat().st_size - before)
         finally:
             transaction.abort()
             db.close()
@@ -132,7 +136,7 @@ def await_report(db):
     raise SystemExit(f"not done within {BOUND} seconds")
 
 
-def figures(threads, lane, service, processor, written) -> Figures:
+def figures(threads, lane, service, processor, cpu, written) -> Figures:
     library = tasks.library_of(service)
     jobs = [job for job in service.jobs.values() if job.task == tasks.INDEX]
     faults = recount.compare(library, runs=1) + service.check()
@@ -142,7 +146,7 @@ def figures(threads, lane, service, processor, written) -> Figures:
         threads, lane, len(jobs),
         (max(job.micros("completed") for job in jobs)
          - min(job.micros("started") for job in jobs)) / 1_000_000,
-        processor.dispatcher.conflicts,
+        cpu, processor.dispatcher.conflicts,
         len({entry.path for entry in library.files.values() if entry.conflicts}
             | {job.input for job in jobs if job.failures}),
         sum(job.failures for job in jobs),
@@ -152,11 +156,11 @@ def figures(threads, lane, service, processor, written) -> Figures:
 
 def show(cases):
     print(f"{cases[0].jobs} files, {sys.version.split()[0]}\n")
-    print(f"{'':30}{'seconds':>9}{'jobs/s':>8}{'ratio':>7}{'conflicts':>11}"
+    print(f"{'':30}{'seconds':>9}{'cpu s':>8}{'jobs/s':>8}{'ratio':>7}{'conflicts':>11}"
           f"{'per job':>9}{'repeated':>10}{'given up':>10}{'books':>7}{'MB':>7}  index")
     first = cases[0].seconds
     for each in cases:
-        print(f"{each.name:30}{each.seconds:9.2f}{each.jobs / each.seconds:8.1f}"
+        print(f"{each.name:30}{each.seconds:9.2f}{each.cpu:8.2f}{each.jobs / each.seconds:8.1f}"
               f"{each.seconds / first:7.2f}{each.conflicts:11}"
               f"{each.conflicts / each.jobs:9.2f}{each.repeated:10}{each.failed:10}"
               f"{each.books:7}{each.megabytes:7.0f}  "

@@ -10,6 +10,7 @@ The database is opened for reading only.
 """
 import argparse
 import json
+import logging
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ class Trouble(Exception):
 def main(arguments=None, out=None) -> int:
     out = out or sys.stdout
     options = parser().parse_args(arguments)
+    # Beside a process that writes, the index of the file is always out of date.
+    logging.getLogger("ZODB.FileStorage").setLevel(logging.ERROR)
     try:
         with library_in(Path(options.database)) as library:
             return options.answer(library, options, out)

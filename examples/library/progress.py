@@ -3,6 +3,7 @@
 On a terminal one line that is renewed; elsewhere a line now and then.
 """
 import logging
+import os
 import sys
 import threading
 import time
@@ -137,7 +138,13 @@ def closing(last) -> str:
             f"{last['vocabulary']:,} words; {last['unreadable']:,} could not be "
             f"understood, {last['failed']:,} ended in error; "
             f"{plural(last['conflicts'], 'conflict')}. It took {last['seconds']:.0f} s.\n"
-            f"Ask it, in another terminal: python -m library search json decoder")
+            f"Ask it, in another terminal: {_python()} -m library search json decoder")
+
+
+def _python() -> str:
+    """The Python that knows the example: beside bin/remotetask that is bin/py."""
+    path = os.path.join(os.path.dirname(os.path.relpath(sys.argv[0])), "py")
+    return path if os.access(path, os.X_OK) else "python"
 
 
 def plural(number: int, word: str) -> str:

@@ -96,7 +96,7 @@ class Answer(NamedTuple):
     score: float
     module: str
     summary: str
-    definitions: list[reading.Definition]  # those whose names hold a word searched for
+    definitions: list[reading.Definition]  # those whose names hold most of the words
 
 
 class Library(Contained, Persistent):
@@ -194,8 +194,9 @@ class Library(Contained, Persistent):
 
     def _answer(self, docid, score, wanted) -> Answer:
         entry = self.files[self.paths[docid]]
-        near = [(-len(wanted & set(words.words_of(definition.name))), definition)
-                for definition in entry.definitions]
-        near = sorted((pair for pair in near if pair[0]), key=lambda pair: pair[0])
+        fits = [(len(wanted & set(words.words_of(definition.name.rpartition(".")[2]))),
+                 definition) for definition in entry.definitions]
+        best = max((fit for fit, _ in fits), default=0)
+        near = [definition for fit, definition in fits if fit == best > 0]
         return Answer(entry.path, score, entry.module, entry.summary,
-                      [definition for _, definition in near[:NEAR]])
+                      near[:NEAR])

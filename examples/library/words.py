@@ -17,24 +17,34 @@ from zope.interface import implementer
 PART = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[^\W_A-Z]+")
 
 
+IGNORED = StopWordAndSingleCharRemover.dict
+
+
 @implementer(IPipelineElement)
 class Names:
-    """A name of several words is found by itself and by each of them."""
+    """A name of several words is found by itself and by each of them.
+
+    Words that have been through this stay as they are: zope.index splits a phrase
+    that it searches for twice.
+    """
 
     def process(self, words):
-        return [part for word in words for part in (word, *parts_of(word))]
-
-    def processGlob(self, words):
-        """A word with a wildcard is one word."""
-        return [part for word in words
-                for part in (word, *(() if "*" in word or "?" in word
-                                     else parts_of(word)))]
+        found = []
+        for number, word in enumerate(words, start=1):
+            found.append(word)
+            parts = parts_of(word)
+            following = words[number:number + len(parts)]
+            if [part.lower() for part in parts] != [other.lower() for other in following]:
+                found += parts
+        return found
 
 
 def parts_of(name: str) -> list[str]:
-    """The words in a name; none when it is one word itself."""
+    """The words in a name; none when it is one word itself, or has a wildcard."""
     parts = PART.findall(name)
-    return parts if len(parts) > 1 else []
+    if len(parts) < 2 or "*" in name or "?" in name:
+        return []
+    return [part for part in parts if part.lower() not in IGNORED]
 
 
 PIPELINE = Splitter(), Names(), CaseNormalizer(), StopWordAndSingleCharRemover()
