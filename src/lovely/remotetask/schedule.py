@@ -10,10 +10,13 @@
 docs/schedules.txt.
 """
 import re
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from calendar import monthrange
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import groupby, islice
 
 from cronsim import CronSim
@@ -218,26 +221,7 @@ class Schedule(WallClock):
         return not self.hour and self._values()["hour"] == SPANS["hour"]
 
     def _next_wall(self, wall: datetime) -> datetime | None:
-        minutes, hours, weekdays, days, months = self._values().values()
-        at = wall + MINUTE
-        end = at + HORIZON
-        while at < end:
-            if at.month not in months:
-                at = at.replace(day=1, hour=0, minute=0) + 32 * DAY
-                at = at.replace(day=1)
-            elif at.day not in days or at.weekday() not in weekdays:
-                at = at.replace(hour=0, minute=0) + DAY
-            elif at.hour > hours[-1]:
-                at = at.replace(hour=0, minute=0) + DAY
-            elif at.hour not in hours:
-                hour = hours[bisect_left(hours, at.hour)]
-                at = at.replace(hour=hour, minute=0)
-            elif at.minute > minutes[-1]:
-                at = at.replace(minute=0) + HOUR
-            else:
-                minute = minutes[bisect_left(minutes, at.minute)]
-                return at.replace(minute=minute)
-        return None
+        return _first_match(wall + MINUTE, *self._values().values())
 
     def _values(self) -> dict[str, tuple[int, ...] | range]:
         """What each field stands for, the open ones too."""
@@ -283,9 +267,64 @@ class CronText(WallClock):
         return minute.startswith("*") or hour.startswith("*")
 
     def _next_wall(self, wall: datetime) -> datetime | None:
+        parsed, plain = _parsed(self.normal)
+        if plain is not None:
+            return _first_match(wall + MINUTE, *plain)
         # cronsim counts on naive times only: its own daylight saving steps
         # back in time in the repeated hour, and loses some of Lord Howe's.
-        return next(CronSim(self.normal, wall), None)
+        parsed = copy(parsed)
+        parsed.dt = wall
+        return next(parsed, None)
+
+
+@lru_cache(maxsize=1000)
+def _parsed(normal: str) -> tuple[CronSim, tuple[Sequence[int], ...] | None]:
+    """Cron text as cronsim read it; and its fields in the order of SPANS, where
+    lists of numbers say it all: cronsim walks to 29 February day by day."""
+    parsed = CronSim(normal, TRIAL.replace(tzinfo=None))
+    weekdays = {each if isinstance(each, tuple) else (each - 1) % 7
+                for each in parsed.weekdays}
+    fields = parsed.minutes, parsed.hours, weekdays, parsed.days, parsed.months
+    plain = parsed.day_and and min(parsed.days) > 0 and not any(
+        isinstance(each, tuple) for each in weekdays)
+    return parsed, tuple(tuple(sorted(each)) for each in fields) if plain else None
+
+
+def _first_match(at: datetime, minutes: Sequence[int], hours: Sequence[int],
+                 weekdays: Sequence[int], days: Sequence[int],
+                 months: Sequence[int]) -> datetime | None:
+    """The first minute from *at* on that matches all fields, in ascending order."""
+    end = at + HORIZON
+    while at < end:
+        if at.month not in months:
+            at = _month_after(at, months)
+        elif at.day not in days:
+            place = bisect_left(days, at.day)
+            if place < len(days) and days[place] <= monthrange(at.year, at.month)[1]:
+                at = at.replace(day=days[place], hour=0, minute=0)
+            else:
+                at = _month_after(at, months)
+        elif at.weekday() not in weekdays or at.hour > hours[-1]:
+            at = at.replace(hour=0, minute=0) + DAY
+        elif at.hour not in hours:
+            hour = hours[bisect_left(hours, at.hour)]
+            at = at.replace(hour=hour, minute=0)
+        elif at.minute > minutes[-1]:
+            at = at.replace(minute=0) + HOUR
+        else:
+            minute = minutes[bisect_left(minutes, at.minute)]
+            return at.replace(minute=minute)
+    return None
+
+
+def _month_after(at: datetime, months: Sequence[int]) -> datetime:
+    """The beginning of the next of these months."""
+    place = bisect_right(months, at.month)
+    if place < len(months):
+        return at.replace(month=months[place], day=1, hour=0, minute=0)
+    if at.year == MAXYEAR:
+        raise OverflowError("the calendar ends")
+    return at.replace(year=at.year + 1, month=months[0], day=1, hour=0, minute=0)
 
 
 def parse(text: str, timezone: str | None = None,
