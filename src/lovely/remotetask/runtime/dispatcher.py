@@ -33,6 +33,7 @@ AHEAD_SECONDS = 0.1   # claimed ahead: as many jobs as are done in this time
 LOW = 4               # others are claimed when a quarter of that is left
 RETURN_SECONDS = 0.5  # after so long in one job, what was claimed ahead goes back
 RESCUE_SECONDS = 1.0
+PRUNE_SECONDS = 0.1   # rest between two batches: adders that meet one must repeat
 STUMBLE_SECONDS = 1.0
 WORKER_PREFIX = "remotetask-worker."
 
@@ -325,17 +326,18 @@ class Dispatcher:
         if now - self._pruned < self._settings.retain_interval:
             return
         removed = self.publication.transact("prune")
+        self._pruned = now
         if removed:
             log.debug("removed %s jobs that were kept long enough", removed)
-            self.bell.ring()  # more may follow, after whatever is waiting
-        else:
-            self._pruned = now
+            # More may follow, after whatever is waiting.
+            self._pruned += PRUNE_SECONDS - self._settings.retain_interval
 
     def _nap(self, now: float, round) -> float:
         """Seconds until something has to be looked at."""
         if round.more:
             return 0.0
-        naps = [self.wait_seconds]
+        naps = [self.wait_seconds,
+                max(0.0, self._pruned + self._settings.retain_interval - now)]
         if round.due_in is not None:
             naps.append(max(round.due_in, 0.0))
         with self.lock:
