@@ -21,7 +21,8 @@ from persistent import Persistent
 from ZODB import DB
 from ZODB.FileStorage import FileStorage
 
-from lovely.remotetask import processor
+from lovely.remotetask import clock, processor
+from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import task
 
@@ -140,6 +141,24 @@ class Desk(Store):
             self.manager.commit()
         return count / (time.perf_counter() - begun)
 
+    def fill(self, count, finished=None):
+        """So many jobs that wait, or that finished at a moment (microseconds).
+
+        The books are kept; a thousand jobs a transaction.
+        """
+        for first in range(0, count, 1_000):
+            self.manager.begin()
+            number = min(1_000, count - first)
+            ids = self.service.addMany(
+                "benchmarks.nothing", [{"number": n} for n in range(number)])
+            for id in ids if finished is not None else ():
+                job = self.service.jobs[id]
+                job.start(finished)
+                job.complete(None, finished)
+            with Clerk(self.service, clock.micros()) as books:
+                books.empty_inbox(number)
+            self.manager.commit()
+
     def drain(self, count, kind=processor.SimpleProcessor, **options):
         """Work off *count* jobs of 'benchmarks.counted'; how many a second.
 
@@ -164,7 +183,8 @@ class Desk(Store):
         """Have the books agree with what has been added."""
         while len(self.service.queue.inbox):
             self.manager.begin()
-            self.service._fold(10_000)
+            with Clerk(self.service, clock.micros()) as books:
+                books.empty_inbox(10_000)
             self.manager.commit()
 
 
