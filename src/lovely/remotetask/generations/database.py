@@ -63,12 +63,11 @@ def _upgrade(db, oid, path, batch, commit) -> None:
             try:
                 if pending(service) is None:
                     return
-                more = service.advanceUpgrade(batch)
+                left = service.advanceUpgrade(batch)
                 manager.get().note(f"upgrade {path} from release 0.5")
                 manager.commit() if commit is None else commit(manager.commit)
-                tries = 0
-            except TransientError:
-                manager.abort()
+                more, tries = left, 0
+            except TransientError:  # the connection is closed with an abort
                 tries += 1
                 if tries == TRIES:
                     raise

@@ -4,6 +4,7 @@ What each job is and is to become stands beside the databases, written by hand.
 """
 import doctest
 import functools
+import itertools
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ import transaction
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from ZODB.FileStorage.FileStorage import FileStorageFormatError
+from ZODB.POSException import ConflictError, ReadConflictError
 from zope.component import provideUtility
 from zope.component.hooks import setHooks
 from zope.configuration import xmlconfig
@@ -40,8 +42,8 @@ from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.runtime.publication import find
 from lovely.remotetask.store.jobs import Jobs
 from lovely.remotetask.task import SimpleTask
-from lovely.remotetask.testing import wait_for
-from lovely.remotetask.upgrade import OLD, pending
+from lovely.remotetask.testing import wait_for, wait_until_idle
+from lovely.remotetask.upgrade import OLD, Upgrade, pending
 
 HERE = Path(__file__).parent / "databases"
 MANUAL = Path(__file__).parents[4] / "docs" / "upgrade.txt"
@@ -282,6 +284,7 @@ class AfterTheUpgrade(OldDatabaseCase):
     @each_database
     def test_every_job_is_accounted_for(self, name, db):
         upgrade_database(db)
+        db.pack()
         self.assertComplete(name, db)
 
     @each_database
@@ -437,6 +440,43 @@ class Running(OldDatabaseCase):
         connection.close()
 
 
+class RunningWhileItMoves(OldDatabaseCase):
+    """A dispatcher moves one job with each of its commits."""
+
+    def setUp(self):
+        super().setUp()
+        mock.patch.object(Upgrade.advance, "__defaults__", (1,)).start()
+        self.ran = []
+        provideUtility(SimpleTask(self.ran.append), ITask, "echo")
+
+    def test_what_was_queued_comes_before_what_is_new(self):
+        with self.opened("oldest") as db:
+            connection = db.open()
+            service = connection.root()["missing"]
+            service.add("echo", "new")
+            transaction.commit()
+            self.until_all_has_run(service)
+            self.assertEqual(self.ran[:3], ["one", "two", "three"])
+            self.assertIn("new", self.ran)
+            connection.close()
+
+    def test_it_goes_on_without_being_woken(self):
+        with self.opened("oldest") as db:
+            connection = db.open()
+            service = connection.root()["none"]
+            service.processorArguments = {"waitTime": 3600}
+            transaction.commit()
+            self.until_all_has_run(service)
+            self.assertEqual(self.ran, ["one", "two", "three", None])
+            self.assertEqual(service.check(), [])
+            connection.close()
+
+    def until_all_has_run(self, service):
+        service.startProcessing()
+        wait_for(service, lambda service: pending(service) is None)
+        wait_until_idle(service)
+
+
 class Interrupted(OldDatabaseCase):
     """Whatever is cut off, running it again brings the same end."""
 
@@ -518,6 +558,26 @@ class Interrupted(OldDatabaseCase):
             except MemoryError:
                 return
         self.assertLessEqual(len(calls), number)
+
+    def test_by_conflicts_with_others(self):
+        wanted = self.undisturbed("oldest")
+        with self.opened("oldest") as db:
+            answers = itertools.cycle((ConflictError, ReadConflictError, None))
+
+            def commit(really):
+                if (answer := next(answers)) is not None:
+                    raise answer
+                really()
+
+            upgrade_database(db, batch=self.batch, commit=commit)
+            self.assertEqual(self.picture(db), wanted)
+
+    def test_by_conflicts_that_never_end(self):
+        def commit(really):
+            raise ConflictError
+
+        with self.opened("oldest") as db, self.assertRaises(ConflictError):
+            upgrade_database(db, commit=commit)
 
     def test_by_a_kill_again_and_again(self):
         wanted = self.undisturbed("all_in_root")
@@ -738,8 +798,8 @@ class Story(OldDatabaseCase):
 def test_suite():
     loader = unittest.defaultTestLoader
     suite = unittest.TestSuite(map(loader.loadTestsFromTestCase, (
-        TheDatabases, BeforeTheUpgrade, AfterTheUpgrade, Running, Interrupted,
-        TheFirstWrite, TheGeneration)))
+        TheDatabases, BeforeTheUpgrade, AfterTheUpgrade, Running, RunningWhileItMoves,
+        Interrupted, TheFirstWrite, TheGeneration)))
     suite.addTest(doctest.DocFileSuite(
         str(MANUAL), module_relative=False, encoding="utf-8", setUp=Story,
         tearDown=lambda test: test.story.close(),
