@@ -58,9 +58,14 @@ class Clerk:
     def empty_inbox(self, limit: int) -> int:
         """Settle what the slips name; how many jobs that were."""
         inbox = self.service.queue.inbox
-        if not len(inbox):
-            return 0
-        ids = dict.fromkeys(inbox.take(limit))
+        return self._settle_all(inbox.take(limit)) if len(inbox) else 0
+
+    def shorten_inbox(self, limit: int) -> int:
+        """Settle some that were added one by one: an adder's share of the work."""
+        return self._settle_all(self.service.queue.inbox.take_short(limit))
+
+    def _settle_all(self, ids) -> int:
+        ids = dict.fromkeys(ids)
         for id in ids:
             job = self.service.jobs.get(id)
             if job is not None:

@@ -202,12 +202,9 @@ class TaskService(Reading, Desk, Contained, Persistent):
         inbox.drop(first, last)
         # While a dispatcher is there, it is the one to fold.
         if len(inbox) > (BUSY_FOLD if self.leases else FOLD):
-            self._fold(FOLD)
+            with Clerk(self, clock.micros()) as books:
+                books.shorten_inbox(FOLD)
         ring_after_commit(self)
-
-    def _fold(self, limit, now=None, base=None):
-        with Clerk(self, clock.micros() if now is None else now, base) as books:
-            books.empty_inbox(limit)
 
     # -- steering
 

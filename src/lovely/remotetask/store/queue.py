@@ -48,6 +48,30 @@ class Inbox(zc.queue.Queue):
                 self.drop(end + 1, last)
         return ids
 
+    def take_short(self, limit: int) -> list[int]:
+        """Pull about *limit* ids of slips shorter than that, and join the long ones.
+
+        For an adder, who shall not pay for a bulk add before his: what that added
+        waits for a clerk.  `take`, where nothing gets shorter so.
+        """
+        ids: list[int] = []
+        left: list[tuple[int, int]] = []
+        runs = self.runs()
+        for first, last in sorted(runs):
+            if last - first < limit and len(ids) < limit:
+                ids.extend(range(first, last + 1))
+            elif left and first <= left[-1][1] + 1:
+                left[-1] = left[-1][0], max(last, left[-1][1])
+            else:
+                left.append((first, last))
+        if not ids and len(left) == len(runs):
+            return self.take(limit)
+        for _ in runs:
+            self.pull()
+        for first, last in left:
+            self.drop(first, last)
+        return ids
+
 
 def _read(slip: int) -> tuple[int, int]:
     return slip >> ID_BITS & LARGEST, slip & LARGEST

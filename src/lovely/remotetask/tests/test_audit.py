@@ -5,6 +5,7 @@ from zope.component import provideUtility
 from zope.component.testing import setUp, tearDown
 
 from lovely.remotetask import clock
+from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
@@ -21,7 +22,8 @@ class Faults(unittest.TestCase):
         self.queued = self.service.add("echo", 2)
         self.delayed = self.service.add("echo", 3, delay=60)
         self.cron = self.service.addCronJob("echo", minute=(5,))
-        self.service._fold(100)
+        with Clerk(self.service, clock.micros()) as books:
+            books.empty_inbox(100)
         self.assertEqual(self.service.check(), [])
 
     def tearDown(self):

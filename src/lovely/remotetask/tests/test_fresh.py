@@ -111,3 +111,48 @@ class FreshJobs(ServiceCase):
                 self.assertEqual(len(service.dispatch("another", wanted=1).claims), 1)
                 self.assertEqual(len(self.dispatch(wanted=1).claims), 1)
         self.give_back()
+
+
+class LongInboxes(ServiceCase):
+    """Adders of a service that nobody works for keep the inbox short."""
+
+    def setUp(self):
+        super().setUp()
+        self.task("nothing", lambda input: None)
+
+    def slips(self):
+        return self.service.queue.inbox.runs()
+
+    def settled(self):
+        return len(self.service.index.places)
+
+    def test_jobs_added_one_by_one_are_settled_by_the_hundred(self):
+        for _ in range(250):
+            self.add("nothing")
+        self.assertLessEqual(len(self.slips()), 100)
+        self.assertGreaterEqual(self.settled(), 150)
+        self.assertEqual(self.service.queueLength(), 250)
+
+    def test_an_add_behind_many_bulk_adds_settles_none_of_their_jobs(self):
+        for _ in range(101):
+            self.service.addMany("nothing", range(200))
+        before = self.settled()
+        for _ in range(10):
+            self.add("nothing")
+        self.assertEqual(before, 0)
+        self.assertLessEqual(self.settled(), 10)
+        self.assertLessEqual(len(self.slips()), 12)
+        self.assertEqual(self.service.queueLength(), 101 * 200 + 10)
+
+    def test_slips_that_cannot_be_joined_are_settled_bit_by_bit(self):
+        for _ in range(101):
+            self.service.addMany("nothing", range(200))
+            self.service.jobs._v_next = None  # as by another connection
+        self.assertEqual(self.settled(), 100)
+
+    def test_no_job_is_lost_and_none_is_there_twice(self):
+        added = []
+        for size in (1, 150, 1, 1, 120, 2) * 20:
+            added += self.service.addMany("nothing", range(size))
+        listed = [id for first, last in self.slips() for id in range(first, last + 1)]
+        self.assertEqual(sorted([*listed, *self.service.index.places]), sorted(added))
