@@ -374,10 +374,11 @@ def clean(options, out) -> int:
         service = options.service
         for word in wanted or sorted(lifecycle.FINISHED):
             removed[word] = 0
-            while count := way.ask(
-                    "clean", service, dict(status=word, before=before))["removed"]:
-                removed[word] += count
-                bar(sum(removed.values()), None)
+            arguments = dict(status=word, before=before)
+            while (done := way.ask("clean", service, arguments))["removed"]:
+                removed[word] += done["removed"]
+                total = None if options.older else removed[word] + done["left"]
+                bar(removed[word], total, word)
     answer = dict(removed=removed)
     out.give(answer, lambda answer: [
         f"{number(count, 'job')} removed, {word}" for word, count in removed.items()])

@@ -297,11 +297,11 @@ def remove(service, tell, ids):
 @verb("clean", writes=True)
 def clean(service, tell, status, before):
     """Remove a batch of the jobs that came to this end before a moment
-    (microseconds since 1970); how many."""
+    (microseconds since 1970); how many, and how many are left with this status."""
     jobs, _ = service.listJobs(status=status, after=(before, 0), limit=BATCH)
     for job in jobs:
         service.remove(job.id)
-    return dict(removed=len(jobs))
+    return dict(removed=len(jobs), left=service.counts()[status])
 
 
 @verb("pause", writes=True)

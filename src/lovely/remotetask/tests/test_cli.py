@@ -398,8 +398,9 @@ class Steering(CommandCase):
         perform = verbs.VERBS["clean"].function
 
         def counted(service, tell, **words):
-            asked.append(perform(service, tell, **words)["removed"])
-            return dict(removed=asked[-1])
+            answer = perform(service, tell, **words)
+            asked.append(answer["removed"])
+            return answer
         with mock.patch.dict(verbs.VERBS, clean=verbs.Verb(counted, True, True)):
             self.assertEqual(self.answer("clean", "--status", "completed"),
                              {"removed": {"completed": 450}})
