@@ -480,7 +480,8 @@ class RunningWhileItMoves(OldDatabaseCase):
 class Interrupted(OldDatabaseCase):
     """Whatever is cut off, running it again brings the same end."""
 
-    batch = 3
+    batch = 12
+    samples = 3  # jobs of each database at which it stumbles
 
     def undisturbed(self, name):
         with self.opened(name) as db:
@@ -536,7 +537,8 @@ class Interrupted(OldDatabaseCase):
         for name in NAMES:
             wanted = self.undisturbed(name)
             jobs = len(expected(name))
-            for number in random.Random(name).sample(range(jobs), min(jobs, 12)):
+            for number in random.Random(name).sample(
+                    range(jobs), min(jobs, self.samples)):
                 with self.subTest(name, number=number), self.opened(name) as db:
                     self.stumble(db, number)
                     self.assertReadable(db, wanted)
@@ -596,6 +598,13 @@ class Interrupted(OldDatabaseCase):
         with self.open_file(path) as db:
             self.assertEqual(self.picture(db), wanted)
             self.assertComplete("all_in_root", db)
+
+
+class InterruptedEverywhere(Interrupted):
+
+    level = 2
+    batch = 2
+    samples = 30
 
 
 KILLED_SOON = """
@@ -799,7 +808,7 @@ def test_suite():
     loader = unittest.defaultTestLoader
     suite = unittest.TestSuite(map(loader.loadTestsFromTestCase, (
         TheDatabases, BeforeTheUpgrade, AfterTheUpgrade, Running, RunningWhileItMoves,
-        Interrupted, TheFirstWrite, TheGeneration)))
+        Interrupted, InterruptedEverywhere, TheFirstWrite, TheGeneration)))
     suite.addTest(doctest.DocFileSuite(
         str(MANUAL), module_relative=False, encoding="utf-8", setUp=Story,
         tearDown=lambda test: test.story.close(),
