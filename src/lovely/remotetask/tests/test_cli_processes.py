@@ -309,6 +309,16 @@ class AnApplication(ProcessCase):
         process.wait_for("Ctrl-C stops it")
         return process
 
+    def test_it_ends_with_3_when_its_storage_has_gone_for_good(self):
+        with open(self.directory / "shop" / "__init__.py", "a") as file:
+            file.write("import brokendisk\n")
+        application = self.application()
+        (self.directory / "full").touch()
+        self.command("add", "loud", '"x"')
+        self.assertEqual(application.end(), 3)
+        (self.directory / "full").unlink()
+        self.assertIn("no faults", self.done("check"))
+
     def test_all_commands_with_it_and_without_it(self):
         # Before its first start there is nothing.
         code, out, err = self.command("status")

@@ -252,6 +252,21 @@ class ThePlace(SocketCase):
         with mock.patch.object(ours, "_is_friend", lambda client: False):
             self.assertIsNone(self.raw(b'{"verb": "services"}\n'))
 
+    @unittest.skipUnless(os.getuid() == 0, "only root can become somebody else")
+    def test_another_user_is_told_that_he_may_not(self):
+        os.chmod(self.directory, 0o755)
+        child = os.fork()
+        if not child:  # nothing but this, and no way back into the tests
+            code = 1
+            try:
+                os.setuid(65534)
+                connect(self.socket)
+            except NoDatabase as error:
+                code = 0 if "not from you" in str(error) else 2
+            finally:
+                os._exit(code)
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+
     def test_the_system_tells_who_it_is(self):
         ends = socket.socketpair()
         self.assertTrue(ours._is_friend(ends[0]))
