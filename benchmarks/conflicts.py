@@ -44,9 +44,9 @@ class Figures(NamedTuple):
     jobs: int
     seconds: float     # from the start of the first run to the end of the last
     cpu: float         # seconds of processor time, the reading of files included
-    conflicts: int     # runs that were rolled back and repeated
+    conflicts: int     # runs that were rolled back because they met another
     repeated: int      # jobs that this happened to
-    failed: int        # attempts given up after five conflicts, and made later
+    failed: int        # attempts given up when all their runs had met others
     books: int         # transactions of the dispatcher that were repeated
     megabytes: float   # written to the file
     differences: int   # between the index and a count
@@ -140,16 +140,19 @@ def figures(threads, lane, service, processor, cpu, written) -> Figures:
     library = tasks.library_of(service)
     jobs = [job for job in service.jobs.values() if job.task == tasks.INDEX]
     faults = recount.compare(library, runs=1) + service.check()
+    given_up = [attempt for job in jobs for attempt in job.attempts]
+    faults += [f"not a conflict: {attempt.kind}: {attempt.error}" for attempt in given_up
+               if "Conflict" not in attempt.kind]
     for fault in faults[:10]:
         print(fault, file=sys.stderr)
     return Figures(
         threads, lane, len(jobs),
         (max(job.micros("completed") for job in jobs)
          - min(job.micros("started") for job in jobs)) / 1_000_000,
-        cpu, processor.dispatcher.conflicts,
+        cpu, processor.dispatcher.conflicts + len(given_up),
         len({entry.path for entry in library.files.values() if entry.conflicts}
             | {job.input for job in jobs if job.failures}),
-        sum(job.failures for job in jobs),
+        len(given_up),
         processor.dispatcher.publication.conflicts,
         written / 1_000_000, len(faults))
 
@@ -166,10 +169,10 @@ def show(cases):
               f"{each.books:7}{each.megabytes:7.0f}  "
               f"{'exact' if not each.differences else 'WRONG'}")
     print("""
-ratio: seconds against the first line.  conflicts: runs rolled back and repeated.
-repeated: jobs that this happened to.  given up: attempts that lost five times in a
-row, counted as failed and made again.  books: the same for the dispatcher's own
-transactions.""")
+ratio: seconds against the first line.  conflicts: runs that met another one and were
+rolled back.  repeated: jobs that this happened to.  given up: attempts all of whose
+runs were rolled back, six of them, and that were made again as failed attempts are.
+books: conflicts of the dispatcher's own transactions.""")
 
 
 if __name__ == "__main__":

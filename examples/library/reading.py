@@ -4,6 +4,7 @@ Reads text and never imports it; knows neither the database nor the service.
 """
 import ast
 import io
+import threading
 import tokenize
 import warnings
 from pathlib import PurePosixPath
@@ -12,6 +13,10 @@ from typing import NamedTuple
 CLASS, FUNCTION = "class", "function"
 SUMMARY = 200    # characters of the first paragraph that are kept
 SHOWN = "read "  # stands before the path in what the compiler says of a file
+
+# Two threads that make syntax trees at once can end in "SystemError: AST constructor
+# recursion depth mismatch": Python 3.11 counts the depth for all of them together.
+_parsing = threading.Lock()
 
 # What is doubtful in the files that are read is not ours to repair.
 warnings.filterwarnings("ignore", module=SHOWN)
@@ -41,7 +46,10 @@ class Reading(NamedTuple):
 def read(path: str, source: bytes) -> Reading:
     """The reading of a file; *path* is relative to the directory of the modules."""
     try:
-        return _reading(module_of(path), ast.parse(text_of(source), SHOWN + path))
+        text = text_of(source)
+        with _parsing:
+            tree = ast.parse(text, SHOWN + path)
+        return _reading(module_of(path), tree)
     except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
         # Wrong syntax; bytes that are not in the encoding, or null characters; an
         # unknown encoding; brackets or operators nested too deep for the parser,

@@ -1,4 +1,5 @@
 """The example of examples/library: complete, exact, and found again."""
+import gc
 import io
 import os
 import random
@@ -128,6 +129,39 @@ def outer():
                 found = reading.read("a.py", source)
                 self.assertRegex(found.trouble, why)
                 self.assertEqual(found.definitions, ())
+
+    def test_threads_that_read_at_once_do_not_disturb_each_other(self):
+        """An index job failed with "SystemError: AST constructor recursion depth
+        mismatch": garbage was collected while a tree was made, another thread got its
+        turn in there, and made a tree too.  Python 3.11 does not expect that."""
+        source = "\n".join(
+            f"def f{n}(a, b=[{{1: (2, 3)}}]):\n    return [x for x in a if b[{n}](x)]"
+            for n in range(400)).encode()
+        found = []
+
+        def work():
+            for number in range(5):
+                try:
+                    found.append(reading.read("a.py", source).count(reading.FUNCTION))
+                except SystemError as error:
+                    found.append(str(error))
+
+        def take_a_turn(phase, info):
+            sum(range(3_000))
+
+        threads = [threading.Thread(target=work) for number in range(4)]
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(0.0005)
+        gc.callbacks.append(take_a_turn)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(support.BOUND)
+        finally:
+            gc.callbacks.remove(take_a_turn)
+            sys.setswitchinterval(interval)
+        self.assertEqual(found, [400] * 20)
 
     def test_half_a_surrogate_pair_can_be_stored(self):
         found = reading.read("a.py", b'"""\\udc80 text"""')
@@ -617,11 +651,9 @@ class TheApplicationIsKilled(Killed):
     def test_the_whole_library_is_indexed_once_after_two_kills(self):
         directory = Path(self.directory, "var")
         files = len(list(tasks.survey(tasks.directory_of(Library()))))
-        done = 0
         for moment in self.moments(files, self.KILLS):
             child = self.application(directory)
-            self.await_log(directory, child, lambda text: len(
-                self.DONE.findall(text)) >= moment)
+            self.await_files(directory, child, moment)
             self.kill(child)
         child = self.application(directory)
         for line in child.stdout:
@@ -639,13 +671,13 @@ class TheApplicationIsKilled(Killed):
     def service_in(self, root):
         return root.getSiteManager()["default"]["library"]
 
-    def await_log(self, directory, child, is_enough):
-        """Read the log as it grows, until there is enough of it."""
-        log, text, pause = directory / "log" / "event.log", "", threading.Event()
+    def await_files(self, directory, child, number):
+        """Read the log as it grows, until so many files are done."""
+        log, done, pause = directory / "log" / "event.log", 0, threading.Event()
         while child.poll() is None:
             if log.exists():
-                text = log.read_text("utf-8")
-            if is_enough(text):
+                done = len(self.DONE.findall(log.read_text("utf-8")))
+            if done >= number:
                 return
-            pause.wait(0.05)
+            pause.wait(0.1)
         self.fail(f"the application has ended: {child.stdout.read()[-2000:]}")
