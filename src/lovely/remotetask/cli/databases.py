@@ -289,17 +289,23 @@ class _PostgreSQL:
                   "service", "sslcert", "sslkey", "sslmode", "sslrootcert")
 
     def __call__(self, parts, query):
-        facts = dict(
-            dbname=unquote(parts.path[1:]), user=parts.username and unquote(parts.username),
-            password=parts.password and unquote(parts.password), host=parts.hostname,
-            port=parts.port)
-        facts.update((name, query.pop(name)) for name in self.PARAMETERS if name in query)
-        dsn = " ".join(f"{name}={_quoted(value)}" for name, value in facts.items() if value)
+        dsn, rest = self.dsn(parts, query)
 
         def factory(options):
             from relstorage.adapters.postgresql import PostgreSQLAdapter
             return PostgreSQLAdapter(dsn=dsn, options=options)
-        return factory, query
+        return factory, rest
+
+    def dsn(self, parts, query):
+        """What libpq is told, and what is left of the query for RelStorage."""
+        facts = dict(
+            dbname=unquote(parts.path[1:]), user=parts.username and unquote(parts.username),
+            password=parts.password and unquote(parts.password), host=parts.hostname,
+            port=parts.port)
+        facts.update((name, query[name]) for name in self.PARAMETERS if name in query)
+        return (" ".join(f"{name}={_quoted(value)}" for name, value in facts.items()
+                         if value),
+                {name: query[name] for name in query if name not in self.PARAMETERS})
 
 
 def _quoted(value) -> str:

@@ -630,25 +630,13 @@ class URIs(unittest.TestCase):
             self.assertRaises(BadArgument, databases.sqlite_uri, uri)
 
     def test_postgresql_says_what_is_given_and_leaves_the_rest_to_libpq(self):
-        dsns = []
-
-        class Adapter:
-            def __init__(self, dsn, options):
-                dsns.append(dsn)
-        helper = databases._PostgreSQL()
-        fake = mock.MagicMock(PostgreSQLAdapter=Adapter)
-        with mock.patch.dict(sys.modules, {
-                "relstorage": mock.MagicMock(), "relstorage.adapters": mock.MagicMock(),
-                "relstorage.adapters.postgresql": fake}):
-            for uri, query, left in (
-                    ("http://u:p%40s%27s%5C@h:5433/jobs", {"sslmode": "require"}, {}),
-                    ("http://h/jobs", {"keep_history": "0"}, {"keep_history": "0"})):
-                factory, rest = helper(urlsplit(uri), dict(query))
-                factory(None)
-                self.assertEqual(rest, left)
-        self.assertEqual(dsns, [
-            r"dbname='jobs' user='u' password='p@s\'s\\' host='h' port='5433' "
-            "sslmode='require'", "dbname='jobs' host='h'"])
+        dsn = databases._PostgreSQL().dsn
+        self.assertEqual(
+            dsn(urlsplit("http://u:p%40s%27s%5C@h:5433/jobs"), {"sslmode": "require"}),
+            (r"dbname='jobs' user='u' password='p@s\'s\\' host='h' port='5433' "
+             "sslmode='require'", {}))
+        self.assertEqual(dsn(urlsplit("http://h/jobs"), {"keep_history": "0"}),
+                         ("dbname='jobs' host='h'", {"keep_history": "0"}))
 
     def test_without_relstorage_its_databases_are_refused_with_the_way_to_get_it(self):
         with mock.patch("lovely.remotetask.cli.databases.find_spec", lambda name: None):

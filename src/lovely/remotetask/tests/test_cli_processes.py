@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import unittest
+from importlib.util import find_spec
 from pathlib import Path
 
 import ZODB
@@ -287,6 +288,27 @@ class WithZEO(ProcessCase):
             self.assertEqual(worker.stop(signal.SIGTERM), 0)
         for each in self.answer("check"):
             self.assertEqual(each["faults"], [])
+
+
+@unittest.skipUnless(find_spec("relstorage"), "RelStorage is not installed")
+class WithSQLite(ProcessCase):
+
+    level = 2
+
+    def test_commands_and_a_worker_open_it_at_once(self):
+        place = self.directory / "jobs"
+        self.environment[databases.VARIABLE] = uri = f"sqlite://{place}?keep_history=0"
+        place.mkdir()
+        db = databases.find(uri).open()
+        with db.transaction() as connection:
+            connection.root()["tasks"] = TaskService()
+        db.close()
+        worker = self.worker()
+        self.assertEqual(self.done(
+            "add", "double", "21", "--import", "gated", "--wait", "30s"), "42\n")
+        self.assertEqual(self.answer("status")[0]["counts"]["completed"], 1)
+        self.assertEqual(worker.stop(), 0)
+        self.assertIn("1 job, no faults", self.done("check"))
 
 
 class AnApplication(ProcessCase):
