@@ -382,6 +382,7 @@ class Clerk:
         service = self.service
         service.index.remove(job, self.changes)
         service.scheduled.remove(job.id)
+        service.leases.forget(job.id)
         service.progress.pop(job.id, None)
         service.jobs.remove(job.id)
 

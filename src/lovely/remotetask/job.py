@@ -337,6 +337,8 @@ class CronJob(Job):
             ended._replace(instant=run.instant) if run.job == job.id else run
             for run in self.runs)
         self._p_changed = True
+        if self.recordedStatus in lifecycle.FINISHED:
+            return  # its own end stays what it was
         self.__dict__["completed"] = job.micros("completed")
         self.__dict__["started"] = job.micros("started") or None
         if job.recordedStatus == lifecycle.COMPLETED:

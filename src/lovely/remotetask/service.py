@@ -297,6 +297,8 @@ class TaskService(Reading, Desk, Contained, Persistent):
                 run = books.make_run(job, clock.from_micros(now))
             ring_after_commit(self)
             return run.id
+        if job.recordedStatus not in (lifecycle.STARTLATER, lifecycle.DELAYED):
+            raise IllegalMove(job, lifecycle.QUEUED)
         job.enqueue(self.queue.next_arrival(now))
         self._announce(jobid)
         return jobid

@@ -75,8 +75,8 @@ class Leases(Persistent):
     def close(self, name: str) -> None:
         self._leases.pop(name, None)
 
-    def forget(self, id: int, token: int) -> None:
-        """Let go of a job wherever it is held with another token than this."""
+    def forget(self, id: int, token: int | None = None) -> None:
+        """Let go of a job wherever it is held, with another token than this."""
         for lease in self._leases.values():
             if id in lease.held and lease.held[id][0] != token:
                 lease.release([(id, lease.held[id][0])])
