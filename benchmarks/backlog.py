@@ -19,14 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tools import measure  # noqa: E402
 
 from lovely.remotetask import clock  # noqa: E402
-from lovely.remotetask.clerk import Clerk  # noqa: E402
 from lovely.remotetask.runtime import rescue  # noqa: E402
 from lovely.remotetask.runtime.context import JobContext  # noqa: E402
 from lovely.remotetask.runtime.publication import Publication  # noqa: E402
 
 SIZES, BRIEF_SIZES = (1_000, 100_000, 1_000_000), (1_000, 5_000)
 NAME = "the dispatcher of this benchmark"
-BATCH = 1_000
 KINDS = ("waiting", "finished")
 READS = {
     "counts()": lambda service: service.counts(),
@@ -39,30 +37,15 @@ READS = {
 
 
 class Backlog(measure.Desk):
-    """A service with so many jobs, and 100 more that wait."""
+    """A service with so many jobs that wait, or are finished."""
 
     def __init__(self, size, kind):
         super().__init__()
         self.size, self.kind = size, kind
         begun = time.perf_counter()
-        for first in range(0, size, BATCH):
-            self.fill(min(BATCH, size - first))
+        self.fill(size, clock.micros() if kind == "finished" else None)
         self.filled = time.perf_counter() - begun
         rescue.living.add(NAME)
-
-    def fill(self, count):
-        """Add jobs in the present state of the backlog, and keep the books."""
-        self.manager.begin()
-        service, now = self.service, clock.micros()
-        ids = service.addMany("benchmarks.nothing", [{"number": n} for n in range(count)])
-        if self.kind == "finished":
-            for id in ids:
-                job = service.jobs[id]
-                job.start(now)
-                job.complete(None, now)
-        with Clerk(service, now) as books:
-            books.empty_inbox(count)
-        self.manager.commit()
 
     def verbs(self, count):
         """Microseconds of an add, of a claim, and of a run with its end."""
@@ -127,14 +110,13 @@ def one_kind(report, bare, kind, sizes, number, count):
             unit.append(1e6 / bare.add(count))
             found[size].append({**store.verbs(count), **store.reads(10),
                                 **store.reads(3, cold=True)})
-    report.add(f"{kind}: bare commit", measure.median(unit), "us")
-    few = sizes[0]
-    for name in found[few][0]:
-        base = [round[name] for round in found[few]]
-        for size in sizes:
-            figures = [round[name] for round in found[size]]
-            report.add(f"{kind} {size:>9,}: {name}", measure.median(figures), "us",
-                       measure.ratio(figures, base))
+    report.add(f"{kind}: bare commit meanwhile", measure.median(unit), "us")
+    figures = {name: {size: [round[name] for round in found[size]] for size in sizes}
+               for name in found[sizes[0]][0]}
+    report.grid(f"{kind} jobs, us", sizes, [
+        (name, {size: measure.median(values[size]) for size in sizes},
+         measure.ratio(values[sizes[-1]], values[sizes[0]]))
+        for name, values in figures.items()])
     largest = stores[sizes[-1]]
     for size, store in stores.items():
         store.manager.begin()

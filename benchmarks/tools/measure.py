@@ -266,7 +266,11 @@ class Report:
 
     def __init__(self, title, options):
         self.title, self.options = title, options
-        self.rows = []
+        self.rows, self.grids = [], []
+
+    def grid(self, title, columns, lines):
+        """A table of figures over columns: lines of (what, {column: figure}, ratio)."""
+        self.grids.append(dict(title=title, columns=columns, lines=lines))
 
     def add(self, what, figure, unit, ratio=None, aim=None, met=None):
         self.rows.append(dict(what=what, figure=figure, unit=unit, ratio=ratio,
@@ -275,15 +279,29 @@ class Report:
     def show(self):
         if self.options.json:
             print(json.dumps(dict(title=self.title, brief=self.options.brief,
-                                  python=sys.version.split()[0], rows=self.rows)))
+                                  python=sys.version.split()[0], rows=self.rows,
+                                  grids=self.grids)))
             return
         width = max(len(row["what"]) for row in self.rows)
         print(f"{self.title}{'  (brief: the figures are rough)' if self.options.brief else ''}\n")
+        for grid in self.grids:
+            self._show(**grid)
         print(f"{'':{width}}  {'':>12}  {'':9}  {'ratio':>6}  aim")
         for row in self.rows:
             print(f"{row['what']:{width}}  {_number(row['figure']):>12}  {row['unit']:9}  "
                   f"{'' if row['ratio'] is None else format(row['ratio'], '.2f'):>6}  "
                   f"{row['aim'] or ''}{'' if row['met'] in (None, True) else '  MISSED'}")
+
+
+    def _show(self, title, columns, lines):
+        width = max(len(what) for what, _, _ in lines)
+        heads = "".join(f"{column:>12,}" for column in columns)
+        print(f"{title:{width}}{heads}   ratio")
+        for what, figures, ratio in lines:
+            print(f"{what:{width}}"
+                  + "".join(f"{_number(figures[column]):>12}" for column in columns)
+                  + f"{ratio:8.2f}")
+        print()
 
 
 def _number(figure):
