@@ -5,7 +5,7 @@ before, so that all hours, months and daylight-saving changes come by.
 """
 import sys
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -15,7 +15,7 @@ from tools import measure  # noqa: E402
 from lovely.remotetask.schedule import Schedule, parse  # noqa: E402
 
 AIM = 100  # microseconds
-START = datetime(2026, 1, 1, 0, 0, 30, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, 0, 0, 30, tzinfo=UTC)
 SCHEDULES = {
     "every minute, Schedule()": Schedule(),
     "minute=(0, 15, 30, 45)": Schedule(minute=(0, 15, 30, 45)),
