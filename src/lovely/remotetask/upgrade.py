@@ -172,8 +172,9 @@ class Upgrade(Persistent):
                       "time they were added", path_of(self.service), in_log(error))
             return ()
 
-    def _seconds(self) -> dict[bytes, int]:
-        """When 0.5 would have looked at its scheduled jobs, by their oid."""
+    def _seconds(self) -> dict[bytes, int | None]:
+        """When 0.5 would have looked at its scheduled jobs, by their oid; None for
+        those that it was to schedule anew."""
         found = getattr(self, "_v_seconds", None)
         if found is None:
             found = self._v_seconds = {}
@@ -182,7 +183,7 @@ class Upgrade(Persistent):
                     for job in jobs:
                         found[job._p_oid] = second
                 for job in self.added or ():
-                    found.pop(job._p_oid, None)  # was to be scheduled anew
+                    found[job._p_oid] = None
             except (TransientError, StorageError):
                 raise
             except Exception as error:
@@ -277,7 +278,11 @@ class Upgrade(Persistent):
         state = job.__dict__
         for name in ("input", "output"):
             self._apart(state, name)
-        second = self._seconds().get(job._p_oid)
+        second, start = self._seconds().get(job._p_oid), state["created"]
+        if job._p_oid in self._seconds() and second is None:
+            if state.get("scheduledFor"):
+                start = self.begun  # updated since it was scheduled first
+            state["scheduledFor"] = None
         due = None if second is None else second * 1_000_000
         lost = state.pop("lost", False)
         if state["status"] == lifecycle.CRONJOB:
@@ -289,7 +294,7 @@ class Upgrade(Persistent):
             state["status"] = lifecycle.QUEUED
         if state["status"] == lifecycle.DELAYED:
             if due is None:
-                due = state.get("scheduledFor") or state["created"] + round(
+                due = state.get("scheduledFor") or start + round(
                     (state.get("delay") or 0) * 1_000_000)
             state["due"] = due
             if isinstance(job, CronJob):

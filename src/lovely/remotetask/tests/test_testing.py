@@ -115,6 +115,12 @@ class Waits(TestingCase):
         with self.assertRaisesRegex(StillWaiting, "1 queued"):
             wait_until_idle(self.service, timeout=0.01)
 
+    def test_a_wait_rests_until_something_is_committed(self):
+        looks = []
+        with self.assertRaises(StillWaiting):
+            wait_for(self.service, looks.append, timeout=0.2)
+        self.assertLess(len(looks), 10)
+
     def test_an_unexpected_end_is_told_before_the_time_is_over(self):
         self.service.startProcessing()
         jobid = self.add("echo")

@@ -212,6 +212,11 @@ def all_in_root(root):
     maker.job("completed", queued=True)
     maker.job("start later", queued=True, after="queued")
     maker.job("queued", key=2**31 - 1, queued=True)
+    again = maker.job("cronjob", kind=CronJob, hour=(6,), runs=0)
+    later = maker.job("delayed", kind=CronJob, delay=600, input=u"updated")
+    maker.schedule(1295254860, again, later)
+    for job in again, later:  # rescheduled, and not looked at since
+        tasks._scheduledQueue.put(job)
     tasks.processorArguments = {"waitTime": 0.5}
     return [maker]
 
