@@ -105,7 +105,7 @@ setup(
         "library": LIBRARY,
         "lint": LINT,
         "bench": APP + LIBRARY,
-        "test": TEST + APP + ZEO + LIBRARY,
+        "test": TEST + APP + ZEO + LIBRARY + ["RelStorage[sqlite3] >= 4"],
     },
     entry_points={
         "console_scripts": ["remotetask = lovely.remotetask.cli:main"],
