@@ -121,7 +121,8 @@ class IJob(Interface):
     error = Text(title="Error", description="Text of the last error, or None.",
                  required=False)
     created = Attribute("Moment of adding.")
-    started = Attribute("Moment the last attempt began, or None.")
+    started = Attribute(
+        "Moment the last attempt began, or None; of a job in hand that of its claim.")
     completed = Attribute("Moment the job ended, or None.")
     title = TextLine(title="Title", required=False)
     priority = Int(title="Priority", description="Smaller is more urgent.", default=10)

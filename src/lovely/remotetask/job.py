@@ -54,6 +54,18 @@ class Stored:
         instance._p_changed = True
 
 
+class Started(clock.Moment):
+    """While a job runs its record is not written: then it is the moment of the claim."""
+
+    def __get__(self, instance, owner=None):
+        if instance is not None and instance.recordedStatus == lifecycle.QUEUED \
+                and instance.__parent__ is not None:
+            claimed = instance.__parent__.heldSince(instance)
+            if claimed is not None:
+                return clock.from_micros(claimed)
+        return super().__get__(instance, owner)
+
+
 @implementer(IJob)
 class Job(Persistent):
     """See IJob.
@@ -85,7 +97,7 @@ class Job(Persistent):
     _v_silent = False  # a subscriber has raised: end without telling
 
     created = clock.Moment()
-    started = clock.Moment()
+    started = Started()
     completed = clock.Moment()
     due = clock.Moment()
     deadline = clock.Moment()

@@ -51,8 +51,13 @@ class Reading:
 
     def isHeld(self, job):
         """Whether this job, as it is queued now, is in somebody's hand."""
+        return self.heldSince(job) is not None
+
+    def heldSince(self, job):
+        """Microseconds: when this job, as it is queued now, was claimed; else None."""
         lease = self.leases.holder(job.id)
-        return lease is not None and lease.held[job.id][0] == job.token
+        token, claimed = (None, None) if lease is None else lease.held[job.id]
+        return claimed if token == job.token else None
 
     def counts(self):
         """See ITaskService"""
