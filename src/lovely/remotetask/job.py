@@ -167,10 +167,12 @@ class Job(Persistent):
 
     def enqueue(self, now: int, reason: str | None = None) -> None:
         """Wait for a turn."""
+        self._allow(lifecycle.QUEUED, lifecycle.STARTLATER, lifecycle.DELAYED)
         self._move(lifecycle.QUEUED, reason, arrival=now, token=self.token + 1)
 
     def delay_until(self, due: int) -> None:
         """Wait for a moment."""
+        self._allow(lifecycle.DELAYED, lifecycle.STARTLATER)
         self._move(lifecycle.DELAYED, None, due=due)
 
     def start(self, now: int, worker: str = "") -> None:
@@ -185,6 +187,7 @@ class Job(Persistent):
 
     def fail(self, failure: Failure, now: int, reason: str | None = None) -> None:
         """End in error."""
+        self._allow(lifecycle.ERROR, lifecycle.PROCESSING)
         self.note_attempt(failure, now, reason or "error")
         self._move(lifecycle.ERROR, reason, completed=now, suspect=False,
                    error=failure.text, failures=self.failures + 1)
@@ -192,6 +195,8 @@ class Job(Persistent):
     def fail_and_wait(self, failure: Failure, now: int, pause: float,
                       reason: str = lifecycle.RETRY) -> None:
         """This attempt failed; another follows after *pause* seconds."""
+        self._allow(lifecycle.DELAYED if pause > 0 else lifecycle.QUEUED,
+                    lifecycle.PROCESSING)
         self.note_attempt(failure, now, reason)
         facts = dict(error=failure.text, failures=self.failures + 1, suspect=False,
                      token=self.token + 1)
@@ -203,11 +208,13 @@ class Job(Persistent):
 
     def hand_back(self) -> None:
         """Return to its place in line: its process stops.  Charges nothing."""
+        self._allow(lifecycle.QUEUED, lifecycle.PROCESSING)
         self._move(lifecycle.QUEUED, lifecycle.HANDED_BACK, token=self.token + 1,
                    handbacks=self.handbacks + 1, startedCount=self.startedCount - 1)
 
     def lose_process(self, now: int, limit: int, once: bool) -> None:
         """Its process died.  The first time it only becomes a suspect."""
+        self._allow(lifecycle.QUEUED, lifecycle.PROCESSING)
         convicted = self.suspect
         crashes = self.crashes + 1 if convicted else self.crashes
         failure = Failure("ProcessDied", "the process that ran it died")
@@ -232,9 +239,10 @@ class Job(Persistent):
 
     def requeue(self, now: int) -> None:
         """Start over, with full budgets."""
+        self._allow(lifecycle.QUEUED, lifecycle.ERROR, lifecycle.CANCELLED)
         self._move(lifecycle.QUEUED, lifecycle.BY_HAND, arrival=now,
                    token=self.token + 1, failures=0, crashes=0, suspect=False,
-                   deadline=None, completed=None)
+                   once=False, deadline=None, completed=None)
 
     def note_attempt(self, failure: Failure, now: int, outcome: str) -> None:
         if self._attempts is None:
@@ -242,6 +250,11 @@ class Job(Persistent):
         self._attempts.add(Attempt(
             self.startedCount, outcome, self.started, clock.from_micros(now),
             failure.kind, failure.text, failure.traceback, self.worker))
+
+    def _allow(self, status: str, *origins: str) -> None:
+        """Raise IllegalMove, before anything is changed, unless it is at one of these."""
+        if self.recordedStatus not in origins:
+            raise IllegalMove(self, status)
 
     def _move(self, status: str, reason: str | None, **facts) -> None:
         """Enter *status*, and learn the facts that come with it."""
