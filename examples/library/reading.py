@@ -14,9 +14,11 @@ CLASS, FUNCTION = "class", "function"
 SUMMARY = 200    # characters of the first paragraph that are kept
 SHOWN = "read "  # stands before the path in what the compiler says of a file
 
-# Two threads that make syntax trees at once can end in "SystemError: AST constructor
-# recursion depth mismatch": Python 3.11 counts the depth for all of them together.
+# Python 3.11 counts the depth of the syntax trees that several threads make at once
+# for all of them together, and says "SystemError: AST constructor recursion depth
+# mismatch".  We make one at a time; tracebacks, which make trees too, do not ask us.
 _parsing = threading.Lock()
+TRIES = 20
 
 # What is doubtful in the files that are read is not ours to repair.
 warnings.filterwarnings("ignore", module=SHOWN)
@@ -46,10 +48,7 @@ class Reading(NamedTuple):
 def read(path: str, source: bytes) -> Reading:
     """The reading of a file; *path* is relative to the directory of the modules."""
     try:
-        text = text_of(source)
-        with _parsing:
-            tree = ast.parse(text, SHOWN + path)
-        return _reading(module_of(path), tree)
+        return _reading(module_of(path), tree_of(text_of(source), SHOWN + path))
     except (SyntaxError, ValueError, LookupError, RecursionError, MemoryError) as error:
         # Wrong syntax; bytes that are not in the encoding, or null characters; an
         # unknown encoding; brackets or operators nested too deep for the parser,
@@ -69,6 +68,16 @@ def text_of(source: bytes) -> str:
     encoding, _ = tokenize.detect_encoding(file.readline)
     file.seek(0)
     return io.TextIOWrapper(file, encoding).read()
+
+
+def tree_of(text: str, name: str) -> ast.Module:
+    for _ in range(TRIES):
+        try:
+            with _parsing:
+                return ast.parse(text, name)
+        except SystemError:
+            pass
+    return ast.parse(text, name)
 
 
 def module_of(path: str) -> str:

@@ -1,4 +1,6 @@
 """The example of examples/library: complete, exact, and found again."""
+import ast
+import contextlib
 import gc
 import io
 import os
@@ -133,23 +135,30 @@ def outer():
     def test_threads_that_read_at_once_do_not_disturb_each_other(self):
         """An index job failed with "SystemError: AST constructor recursion depth
         mismatch": garbage was collected while a tree was made, another thread got its
-        turn in there, and made a tree too.  Python 3.11 does not expect that."""
+        turn in there, and made a tree too: of another file, or to show a traceback.
+        Python 3.11 does not expect that."""
         source = "\n".join(
             f"def f{n}(a, b=[{{1: (2, 3)}}]):\n    return [x for x in a if b[{n}](x)]"
             for n in range(400)).encode()
         found = []
 
         def work():
-            for number in range(5):
+            for _ in range(5):
                 try:
                     found.append(reading.read("a.py", source).count(reading.FUNCTION))
                 except SystemError as error:
                     found.append(str(error))
 
+        def show_tracebacks():
+            while len(found) < 20:
+                with contextlib.suppress(SystemError):
+                    ast.parse(source)
+
         def take_a_turn(phase, info):
             sum(range(3_000))
 
-        threads = [threading.Thread(target=work) for number in range(4)]
+        threads = [threading.Thread(target=target, daemon=True)
+                   for target in [work] * 4 + [show_tracebacks]]
         interval = sys.getswitchinterval()
         sys.setswitchinterval(0.0005)
         gc.callbacks.append(take_a_turn)
