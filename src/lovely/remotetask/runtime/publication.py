@@ -10,6 +10,7 @@
 """
 import logging
 import threading
+import time
 from typing import NamedTuple
 
 from transaction.interfaces import TransientError
@@ -133,7 +134,7 @@ class Publication:
         """Run a claimed job once; conflicts and outages are not attempts."""
         conflicts = outages = 0
         while True:
-            committing = False
+            committing, began = False, time.monotonic()
             try:
                 service = self.begin(f"runJob {claim.id}")
                 outcome = service.runJob(claim, context, worker, self.start_once)
@@ -152,7 +153,8 @@ class Publication:
                     return self.fail(claim, context, trouble, worker)
                 conflicts += 1
                 context.conflicts += 1
-                context.wait(conflict_pause(conflicts))
+                context.wait(min(LONGEST_PAUSE, conflict_pause(
+                    conflicts, time.monotonic() - began)))
             elif not committing and not disconnected(trouble):
                 return self.fail(claim, context, trouble, worker)
             elif self.look_up(claim) is None and (
