@@ -8,6 +8,7 @@ from lovely.remotetask.payload import pack, validate
 from lovely.remotetask.runtime import frames
 
 TEXT_LIMIT = 200       # characters of a title or a tag
+LONGEST = 1e10         # seconds, 300 years
 PRIORITIES = range(-1_000_000, 1_000_001)
 
 
@@ -25,7 +26,7 @@ class JobOptions:
             raise BadOption("timeout", timeout, "seconds, more than 0")
         if retries is not None and not (isinstance(retries, int) and retries >= 0):
             raise BadOption("retries", retries, "how many attempts after the first")
-        tags = (tags,) if isinstance(tags, str) else tuple(tags)
+        tags = (tags,) if isinstance(tags, str) else _many("tags", tags)
         for text in (title, *tags):
             if not isinstance(text, str) or len(text) > TEXT_LIMIT \
                     or clean(text) != text:
@@ -37,7 +38,9 @@ class JobOptions:
         self.startAt = _aware("startAt", startAt)
         self.startBefore = startBefore if is_number(startBefore) \
             else _aware("startBefore", startBefore)
-        self.concerns = tuple(concerns)
+        if is_number(startBefore) and not abs(startBefore) < LONGEST:
+            raise BadOption("startBefore", startBefore, "a moment, or seconds")
+        self.concerns = _many("concerns", concerns)
         self.facts = {name: value for name, value in dict(
             title=title, priority=priority, tags=tags, timeout=timeout, retries=retries,
             owner=frames.present_owner(), site=frames.present_site(service),
@@ -77,6 +80,13 @@ class JobOptions:
 
 def is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _many(option, values):
+    try:
+        return tuple(values)
+    except TypeError:
+        raise BadOption(option, values, "a sequence") from None
 
 
 def _aware(option, moment):
