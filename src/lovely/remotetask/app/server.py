@@ -30,6 +30,7 @@ log = logging.getLogger("lovely.remotetask.app")
 #: by then is handed back; the next start goes on with it.
 GRACE_SECONDS = 0.5
 
+LOOK_UP_SECONDS = 0.2
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -132,7 +133,10 @@ def run(directory="var", host="127.0.0.1", port=8080, *, example=None, threads=4
         try:
             print(greeting(running), file=out, flush=True)
             notify(AtWork(running, out))
-            asked.wait()
+            # A signal just before an endless wait would not end it: Python's handler
+            # runs in this thread, once it looks up.
+            while not asked.wait(LOOK_UP_SECONDS):
+                pass
             print("\nStopping; a second Ctrl-C stops at once.", file=out, flush=True)
         finally:
             running.stop()

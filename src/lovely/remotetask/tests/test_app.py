@@ -67,7 +67,8 @@ class Process:
             [sys.executable, "-u", *command, *map(str, arguments)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path),
+                 "PYTHONFAULTHANDLER": "1"})
         self.lines = []
         self._news = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -103,8 +104,18 @@ class Process:
         return self.end(SOON)
 
     def end(self, seconds=PATIENCE):
-        """The exit code, once it has ended by itself."""
-        code = self.process.wait(seconds)
+        """The exit code, once it has ended by itself.
+
+        One that does not end says where each of its threads is.
+        """
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(SOON)
+            while self._next() is not None:
+                pass
+            raise AssertionError(f"has not ended in {seconds} s:\n{self.said}") from None
         self._reader.join(SOON)
         while self._next() is not None:
             pass
