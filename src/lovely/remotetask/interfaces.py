@@ -53,8 +53,14 @@ class IJobContext(Interface):
     idempotency_key = Attribute(
         "Text that is the same in every attempt of this job and in no other job: "
         "give it to outside systems, so that they can tell a repetition.")
+    conflicts = Attribute(
+        "How often this attempt was repeated because its commit met another one.")
     should_stop = Attribute(
-        "True when the job was cancelled, ran out of time, or its process stops.")
+        "True when nothing that this attempt writes can be kept any more: the job was "
+        "cancelled, ran past its limit, or was handed back by a stopping process.")
+
+    def wait(seconds):
+        """Rest, but no longer than until `should_stop`; whether it is true."""
 
     def progress(done, total=None, message=""):
         """Tell how far the work is.
