@@ -81,12 +81,10 @@ class Run:
     def __init__(self, db, claim):
         self.claim = claim
         self.hand = Connected(db)
-        self.error = self.gone = None
-        self.begun = False
 
     def begin(self):
+        self.gone = self.error = None
         service = self.hand.begin()
-        self.begun = True
         try:
             self.outcome = service.runJob(self.claim, JobContext(self.claim.id), "test")
         except NotMine as gone:
@@ -112,6 +110,13 @@ class Run:
             except NotMine:
                 pass
         return Outcome(claim.id, claim.token, None)
+
+
+    def end_somehow(self):
+        """Commit, over as many conflicts as it takes."""
+        while (outcome := self.end()) is None:
+            self.begin()
+        return outcome
 
 
 class Dispatcher:
@@ -411,6 +416,25 @@ class Interleavings(RuleBasedStateMachine):
             each.runs.append(run)
             run.begin()
 
+    @rule(number=which)
+    def claim_and_begin(self, number):
+        self.dispatch(number)
+        self.begin_run(number)
+
+    @rule(task=names, number=which, verb=st.sampled_from(
+        ["cancel", "cancel_and_retry_at_once", "stop", "time_out", "die"]))
+    def overtake_a_run(self, task, number, verb):
+        """What the chance of single steps would seldom bring about."""
+        job = self.add(task)
+        for _ in range(3):
+            self.claim_and_begin(number)
+        if verb.startswith("cancel"):
+            getattr(self, verb)(job)
+        else:
+            getattr(self, verb)(number)
+        self.claim_and_begin(number + 1)
+        self.end_run(number, 0)
+
     @rule(number=which, which=which)
     def end_run(self, number, which):
         each = self.one(number)
@@ -419,7 +443,6 @@ class Interleavings(RuleBasedStateMachine):
         run = each.runs[which % len(each.runs)]
         outcome = run.end()
         if outcome is None:
-            run.gone = run.error = None
             run.begin()
             return
         run.hand.close()
@@ -451,8 +474,7 @@ class Interleavings(RuleBasedStateMachine):
             except NotMine:
                 return
             run = each.runs.pop(0)
-            late = run.end()
-            assert late is None or late.status is None, "a fenced run has committed"
+            assert run.end_somehow().status is None, "a fenced run has committed"
             run.hand.close()
             each.finished.append(outcome)
 
@@ -474,8 +496,7 @@ class Interleavings(RuleBasedStateMachine):
         each.hand.do("handBack", each.name, each.finished, each.ahead,
                      [run.claim for run in each.runs], close=True)
         for run in each.runs:
-            late = run.end()
-            assert late is None or late.status is None, "a job handed back has committed"
+            assert run.end_somehow().status is None, "a job handed back has committed"
         each.die()
 
     # -- what must be so after each step
@@ -553,7 +574,7 @@ class Interleavings(RuleBasedStateMachine):
 
 
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-FEW = settings(max_examples=25, stateful_step_count=40, deadline=None, database=None,
+FEW = settings(max_examples=60, stateful_step_count=40, deadline=None, database=None,
                derandomize=True, suppress_health_check=QUIET)
 MANY = settings(FEW, max_examples=600, stateful_step_count=50, derandomize=False)
 

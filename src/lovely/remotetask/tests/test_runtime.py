@@ -1440,6 +1440,26 @@ class Stopping(MultiCase):
         self.assertEqual(dict(self.effects()), {jobid: 1})
         self.assertEqual(self.job(jobid).startedCount, 1)
 
+    def test_what_was_handed_back_cannot_commit_any_more(self):
+        self.stuck = True
+        gate = Gate(self)
+
+        @self.task("slow", wantsContext=True)
+        def slow(input, context):
+            gate()
+            return effect(input, context)
+
+        self.start()
+        jobid = self.add("slow")
+        gate.arrival()
+        worker = self.processor().threads[0]
+        self.assertEqual(processor.stop_all(self.db, grace=0), [])
+        gate.open()
+        worker.join(BOUND)
+        self.look()
+        self.assertEqual(self.service.getStatus(jobid), "queued")
+        self.assertEqual(dict(self.effects()), {})
+
     def test_what_was_claimed_ahead_goes_back_to_its_place(self):
         gate, ran = Gate(self), []
         self.service.processorFactory = processor.SimpleProcessor

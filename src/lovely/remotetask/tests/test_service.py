@@ -242,6 +242,21 @@ class Steering(VerbCase):
         self.service.process()
         self.assertEqual(self.service.getStatus(jobid), "completed")
 
+    def test_a_deadline_ends_what_waits_for_its_time_or_its_turn(self):
+        delayed = self.service.add("effect", delay=10, startBefore=5)
+        queued = self.service.add("effect", startBefore=5)
+        in_time = self.service.add("effect", delay=10, startBefore=500)
+        self.service.dispatch("look")
+        self.clock.advance(20)
+        self.service.dispatch("look")
+        self.assertEqual(self.statuses([delayed, queued, in_time]),
+                         ["cancelled", "cancelled", "queued"])
+        self.assertEqual({self.job(jobid).reason for jobid in (delayed, queued)},
+                         {lifecycle.EXPIRED})
+        self.service.process()
+        self.assertEqual(dict(self.effects()), {in_time: 1})
+        self.assertEqual(self.service.check(), [])
+
     def test_cancel_is_kind(self):
         jobid = self.service.add("echo")
         self.service.process()
