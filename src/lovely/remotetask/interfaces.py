@@ -374,16 +374,36 @@ class ITaskService(Interface):
 
 
 class IServiceDesk(Interface):
-    """The verbs of the runtime: each call is a transaction of its own."""
+    """The verbs of the runtime: it calls each in a transaction of its own."""
 
-    def dispatch(lease, finished, wanted, now):
-        """The clerk's round: fold in, bring due, claim up to *wanted* jobs."""
+    def dispatch(name, finished=(), fold=False, wanted=0, rooms=None, alone=False,
+                 unstarted=(), in_hand=(), known=(), rescuing=False):
+        """The clerk's round for the dispatcher of that name: a clerk.Round.
 
-    def runJob(claim, worker):
-        """Make one attempt of a claimed job, together with the commit around it."""
+        finished: outcomes to fold in, at the latest when *fold* is true.  wanted: so
+        many jobs are claimed at most; rooms: {lane: how many more}; alone: nothing is in
+        hand.  unstarted: claims to put back.  in_hand: (id, token) of what runs; known:
+        all ids that the dispatcher has.  rescuing: look for leases of the dead too.
+        """
 
-    def failJob(claim, failure, worker):
-        """Keep why an attempt failed, and decide what follows."""
+    def runJob(claim, context, worker="", start_once=None):
+        """One attempt of a claimed job, up to the commit: its Outcome.
+
+        Raises NotMine when the job was taken away, and whatever the task raises.
+        start_once(claim, worker): commits the start of a job that runs at most once.
+        """
+
+    def failJob(claim, failure, error, worker="", reason=None, silently=False, now=None):
+        """Keep why an attempt failed, and decide what follows: its Outcome.
+
+        Raises NotMine when the job was taken away meanwhile.
+        """
+
+    def startOnce(claim, worker=""):
+        """Write that a job begins, before its task's code runs."""
+
+    def handBack(name, finished=(), unstarted=(), running=(), close=False):
+        """The end of a dispatcher: what it holds goes back in line."""
 
 
 class IProcessor(Interface):

@@ -62,6 +62,7 @@ class Contracts(unittest.TestCase):
     def test_they_are_kept(self):
         self.assertTrue(verifyClass(interfaces.ITaskService, TaskService))
         self.assertTrue(verifyObject(interfaces.ITaskService, TaskService()))
+        self.assertTrue(verifyObject(interfaces.IServiceDesk, TaskService()))
         self.assertTrue(verifyObject(interfaces.ITask, SimpleTask(len)))
         for factory in (SimpleProcessor, MultiProcessor):
             self.assertTrue(interfaces.IProcessor.implementedBy(factory))
