@@ -75,14 +75,14 @@ class Backlog(measure.Desk):
         self.manager.begin()
         for name, read in READS.items():
             read(self.service)
-            spent = 0.0
+            spent = []
             for _ in range(times):
                 if cold:
                     self.connection.cacheMinimize()
                 begun = time.perf_counter()
                 read(self.service)
-                spent += time.perf_counter() - begun
-            micros[name + (", cold" if cold else "")] = spent / times * 1e6
+                spent.append(time.perf_counter() - begun)
+            micros[name + (", cold" if cold else "")] = measure.median(spent) * 1e6
         return micros
 
 
