@@ -50,14 +50,14 @@ def check(service, step=None) -> list[str]:
             faults.append(f"job {key[2]} is in lane {lane!r} and in somebody's hand")
         elif job is None:
             faults.append(f"lane {lane!r} has a job {key[2]} that does not exist")
-    for id, moment in service.scheduled.items():
+    for id, _ in service.scheduled.items():
         job = service.jobs.get(id)
         if job is None or not excused(id) and job.recordedStatus not in (
                 lifecycle.DELAYED, lifecycle.CRONJOB) and not (
                 job.recordedStatus == lifecycle.QUEUED and job.deadline):
             faults.append(f"job {id} is scheduled, but is "
                           f"{'gone' if job is None else job.recordedStatus}")
-    for id, (token, _) in held.items():
+    for id in held:
         if id not in service.jobs:
             faults.append(f"job {id} is in somebody's hand and does not exist")
     return faults

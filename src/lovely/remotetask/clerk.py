@@ -400,7 +400,7 @@ class Clerk:
                 if removed + len(oldest) >= limit or not (old or surplus > len(oldest)):
                     break
                 oldest.append((since, id))
-            for since, id in oldest:
+            for _, id in oldest:
                 job = self.service.jobs.get(id)
                 if job is None or job.recordedStatus != status:
                     # It was moved since, and its slip waits; or it is lost.

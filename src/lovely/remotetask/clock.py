@@ -4,10 +4,9 @@ A moment is an aware UTC datetime.  It is stored as a 64-bit number of
 microseconds since 1970: 9 bytes in a pickle where a datetime takes 70.
 """
 import time
-from datetime import datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-UTC = timezone.utc
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 

@@ -42,7 +42,7 @@ class Scheduled(Persistent):
     def due(self, now: int, limit: int) -> list[int]:
         """The first *limit* ids that are due."""
         found = []
-        for moment, id in self._order.keys(None, (now + 1,), excludemax=True):
+        for _, id in self._order.keys(None, (now + 1,), excludemax=True):
             found.append(id)
             if len(found) == limit:
                 break

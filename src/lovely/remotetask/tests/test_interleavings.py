@@ -5,8 +5,6 @@ memory that a real one has, and its steps are the calls that the runtime makes. 
 run is taken apart: it begins, others may commit, and then it commits or meets their
 conflict.  A plain dictionary says what must be the case after each step.
 """
-import logging
-import tempfile
 import unittest
 
 import ZODB
@@ -549,22 +547,20 @@ class Interleavings(RuleBasedStateMachine):
         assert service.queueLength() == counted["queued"]
         assert service.oldestWaiting() >= 0
         self.user.manager.abort()
-        for id, before in self.never.items():
-            job = self.look_clean(id)
-            assert job is None or job.recordedStatus == "cancelled"
+        for id in self.never:
+            assert self.recorded(id) in (None, "cancelled")
         held = {}
         for lease in self.leases():
             for id, (token, _) in lease.held.items():
                 assert (id, token) not in held, "two hold the same claim"
                 held[id, token] = lease.name
 
-    def look_clean(self, id):
+    def recorded(self, id):
+        """The status that is stored for a job; None when there is no such job."""
         self.user.begin()
         try:
             job = self.look(id)
-            if job is not None:
-                job.recordedStatus
-            return job
+            return None if job is None else job.recordedStatus
         finally:
             self.user.manager.abort()
 

@@ -1,5 +1,4 @@
 """A job and what became of it; the cron job."""
-import pickle
 import unittest
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -4,7 +4,6 @@ import logging
 import sys
 import threading
 import time
-import unittest
 from decimal import Decimal
 
 import transaction
@@ -338,7 +337,7 @@ class Retrying(RuntimeCase):
         for number in (2, 3):
             self.service.runNow(jobid)
             transaction.commit()
-            self.wait_for(lambda: self.job(jobid).failures == number)
+            self.wait_for(lambda number=number: self.job(jobid).failures == number)
         job = self.job(jobid)
         self.assertEqual(round((job.due - job.attempts[2].ended).total_seconds(), 6), 400)
 
@@ -1227,16 +1226,16 @@ class Lanes(MultiCase):
 
         gate = Gate(self)
         first = self.add("narrow", "first")
-        narrow = self.service.addMany("narrow", range(30))
+        behind = self.service.addMany("narrow", range(30))
         others = self.service.addMany("effect", range(30))
         transaction.commit()
         self.start()
         gate.arrival()
         self.wait_status(others)
-        self.assertEqual({self.service.getStatus(jobid) for jobid in narrow} & {
+        self.assertEqual({self.service.getStatus(jobid) for jobid in behind} & {
             "completed", "error"}, set())
         gate.open()
-        self.wait_status([first, *narrow])
+        self.wait_status([first, *behind])
         self.assertEqual(most, [1])
 
     def test_two_closed_lanes_do_not_keep_free_threads_from_working(self):

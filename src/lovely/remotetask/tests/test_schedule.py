@@ -69,7 +69,7 @@ def fields_of(given):
     if not any(given.values()):
         return Fields(set(range(60)), set(range(24)), set(range(1, 32)),
                       set(range(1, 13)), set(range(7)), wildcard=True)
-    time_of_day, week = ["minute", "hour"], ["minute", "hour", "dayOfWeek"]
+    week = ["minute", "hour", "dayOfWeek"]
     return Fields(
         meant("minute", range(60), 0, []),
         meant("hour", range(24), 0, ["minute"]),

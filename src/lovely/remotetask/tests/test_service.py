@@ -11,14 +11,13 @@ from zope.interface.verify import verifyClass, verifyObject
 from zope.schema import Int, TextLine
 from zope.security.management import endInteraction, newInteraction
 
-from lovely.remotetask import events, interfaces, lifecycle, task
+from lovely.remotetask import interfaces, lifecycle, task
 from lovely.remotetask.errors import (
     BadInput, BadOption, BadSchedule, BadSetting, BadStatus, IllegalMove, RemoteTaskError,
-    TaskError, UnknownJob, UnknownTask)
+    UnknownJob, UnknownTask)
 from lovely.remotetask.failure import Failure
 from lovely.remotetask.processor import MultiProcessor, SimpleProcessor
 from lovely.remotetask.runtime import frames
-from lovely.remotetask.runtime.publication import Outcome
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
 from lovely.remotetask.tests.support import ServiceCase, effect, simulated_clock
@@ -740,19 +739,19 @@ class Schedules(VerbCase):
         self.service.handBack("look", (), round.claims, (), close=True)
 
     def test_an_instant_fires_once_however_many_dispatchers_race(self):
+        def look(number, ready, fired):
+            by_hand = SimpleProcessor(self.db, ["tasks"])
+            ready.wait(10)
+            by_hand._call("dispatch", f"dispatcher {number}")
+            fired.append(number)
+
         jobid = self.cron()
         transaction.commit()
         for minute in range(1, 30):
             self.clock.advance(60)
             ready, fired = threading.Barrier(4), []
-
-            def look(number):
-                by_hand = SimpleProcessor(self.db, ["tasks"])
-                ready.wait(10)
-                by_hand._call("dispatch", f"dispatcher {number}")
-                fired.append(number)
-
-            threads = [threading.Thread(target=look, args=(number,)) for number in range(4)]
+            threads = [threading.Thread(target=look, args=(number, ready, fired))
+                       for number in range(4)]
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -17,7 +17,7 @@ import tempfile
 import unittest
 import warnings
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 from zoneinfo import ZoneInfo
@@ -152,7 +152,7 @@ class OldDatabaseCase(unittest.TestCase):
         if noted["path"] != "tasks" or noted["before"] in ("start later", "delayed"):
             created = datetime.fromisoformat(noted["created"]).replace(tzinfo=VIENNA)
             self.assertEqual(job.created, created)
-        self.assertIs(job.created.tzinfo, timezone.utc)
+        self.assertIs(job.created.tzinfo, UTC)
         if noted["due"] is not None:
             self.assertEqual(job.due.timestamp(), noted["due"])
             self.assertEqual(job.scheduledFor, job.due)
@@ -218,12 +218,12 @@ class BeforeTheUpgrade(OldDatabaseCase):
             self.assertIn(status, (before, noted["after"]))
             self.assertIn(noted["error"] or "", service.getError(noted["id"]))
             service.getResult(noted["id"])
-            service.getJob(noted["id"]).input
+            _ = service.getJob(noted["id"]).input
 
     @each_database
     def test_pages_counts_and_ages_are_those_of_all_jobs(self, name, db):
         connection = db.open()
-        for path, service in services(connection):
+        for _, service in services(connection):
             readable = list(service.jobs)
             self.assertEqual(sum(service.counts().values()), len(readable))
             self.assertEqual(len(service.jobs), len(readable))
@@ -253,7 +253,7 @@ class BeforeTheUpgrade(OldDatabaseCase):
                 service.listJobs()
                 service.hasJobsWaiting()
                 for job in service.jobs.values():
-                    job.status, job.error, job.created
+                    _ = job.status, job.error, job.created
                 service.isProcessing()
         self.assertEqual(db.lastTransaction(), before)
 
@@ -291,7 +291,7 @@ class AfterTheUpgrade(OldDatabaseCase):
     @each_database
     def test_nothing_of_the_old_service_is_stored(self, name, db):
         upgrade_database(db)
-        for path, service in services(db.open()):
+        for _, service in services(db.open()):
             record, _ = db.storage.load(service._p_oid)
             for old in OLD:
                 self.assertNotIn(old.encode(), record)
@@ -349,7 +349,7 @@ class AfterTheUpgrade(OldDatabaseCase):
     @each_database
     def test_cron_jobs_wait_for_their_next_time_and_broken_ones_stop_nobody(self, name, db):
         upgrade_database(db)
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         for _, service in services(db.open()):
             for job in service.jobs.values():
                 if job.recordedStatus != lifecycle.CRONJOB:
@@ -397,7 +397,7 @@ class AfterTheUpgrade(OldDatabaseCase):
             upgrade_database(db)
             job = db.open().root()["missing"].jobs[1001]
             self.assertEqual(
-                job.created, datetime(2011, 1, 17, 0, 1, tzinfo=timezone.utc))
+                job.created, datetime(2011, 1, 17, 0, 1, tzinfo=UTC))
         with self.assertRaisesRegex(BadSetting, "there is no time zone 'Vienna'"):
             settings.Settings().changed({"naive_timezone": "Vienna"})
 

@@ -248,7 +248,7 @@ def two_sites(root):
 def oldest(root):
     """Before cron jobs had a queue of their own, and before there were any."""
     makers = []
-    for name, change in (("missing", None), ("none", None)):
+    for name in ("missing", "none"):
         service = root[name] = TaskService()
         service._queue = zc.queue.PersistentQueue()
         maker = Maker(service, name)
