@@ -394,13 +394,13 @@ class Clerk:
             days = getattr(settings, option)
             most = settings.retain_count
             surplus = index.sizes[status]() - most if most else 0
-            oldest = []
+            oldest: list[int] = []
             for since, id in index.oldest(status):
                 old = days and since < self.now - days * 86_400_000_000
                 if removed + len(oldest) >= limit or not (old or surplus > len(oldest)):
                     break
-                oldest.append((since, id))
-            for _, id in oldest:
+                oldest.append(id)
+            for id in oldest:
                 job = self.service.jobs.get(id)
                 if job is None or job.recordedStatus != status:
                     # It was moved since, and its slip waits; or it is lost.

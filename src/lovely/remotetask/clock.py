@@ -5,6 +5,7 @@ microseconds since 1970: 9 bytes in a pickle where a datetime takes 70.
 """
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -15,6 +16,13 @@ MICROSECOND = timedelta(microseconds=1)
 naive_zone: tzinfo | None = None  # None: the local zone of this process.
 
 
+class Clock(Protocol):
+    """Whatever tells the time."""
+
+    def micros(self) -> int:
+        """Microseconds since 1970."""
+
+
 class SystemClock:
     """The time of this machine."""
 
@@ -23,7 +31,7 @@ class SystemClock:
 
 
 # Asked by everybody, replaced in tests only: `clock.current = SimulatedClock()`.
-current = SystemClock()
+current: Clock = SystemClock()
 
 
 def micros() -> int:
@@ -65,10 +73,10 @@ class Moment:
     Naive datetimes that release 0.5 stored are read in `naive_zone`.
     """
 
-    def __set_name__(self, owner, name):
+    def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, instance, owner=None):
+    def __get__(self, instance: Any, owner: type | None = None) -> datetime | None:
         if instance is None:
             return None
         value = instance.__dict__.get(self.name)
@@ -76,6 +84,6 @@ class Moment:
             return None
         return from_micros(value if isinstance(value, int) else to_micros(value))
 
-    def __set__(self, instance, moment):
+    def __set__(self, instance: Any, moment: datetime | int | float | None) -> None:
         instance.__dict__[self.name] = None if moment is None else to_micros(moment)
         instance._p_changed = True

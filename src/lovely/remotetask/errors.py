@@ -77,6 +77,10 @@ class PrincipalGone(RemoteTaskError, TaskError, LookupError):
     """The principal who added a job does not exist any more."""
 
 
+class ServiceGone(RemoteTaskError, LookupError):
+    """There is no service where there was one."""
+
+
 class NotMine(RemoteTaskError):
     """An attempt found that its job was taken away or is done already."""
 

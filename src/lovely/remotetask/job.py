@@ -33,7 +33,7 @@ class Attempt(NamedTuple):
 class Attempts(Persistent):
     """The failed attempts of a job, in a record of their own: tracebacks are long."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.kept: tuple[Attempt, ...] = ()
 
     def add(self, attempt: Attempt) -> None:

@@ -1,6 +1,7 @@
 """Whether a failed attempt is made again, and when."""
 import random
 from dataclasses import dataclass
+from typing import Any
 
 from zope.interface import implementer
 
@@ -53,8 +54,8 @@ def backoff(retries: int = 5, delay: float = 10.0, maximum: float = 3600.0) -> R
     return RetryPolicy(retries=retries, delay=delay, maximum=maximum)
 
 
-def policy_of(task, retries: int | None = None) -> RetryPolicy:
-    """The policy of a task: its adapter, its `retryPolicy`, or the default.
+def policy_of(task: object, retries: int | None = None) -> Any:
+    """The IRetryPolicy of a task: its adapter, its `retryPolicy`, or the default.
 
     *retries*, or else the task's own `retries`, takes the place of the policy's number.
     """

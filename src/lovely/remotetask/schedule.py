@@ -282,11 +282,11 @@ def _parsed(normal: str) -> tuple[CronSim, tuple[Sequence[int], ...] | None]:
     """Cron text as cronsim read it; and its fields in the order of SPANS, where
     lists of numbers say it all: cronsim walks to 29 February day by day."""
     parsed = CronSim(normal, TRIAL.replace(tzinfo=None))
-    weekdays = {each if isinstance(each, tuple) else (each - 1) % 7
-                for each in parsed.weekdays}
+    weekdays = {(each - 1) % 7 for each in parsed.weekdays
+                if not isinstance(each, tuple)}
     fields = parsed.minutes, parsed.hours, weekdays, parsed.days, parsed.months
     plain = parsed.day_and and min(parsed.days) > 0 and not any(
-        isinstance(each, tuple) for each in weekdays)
+        isinstance(each, tuple) for each in parsed.weekdays)
     return parsed, tuple(tuple(sorted(each)) for each in fields) if plain else None
 
 

@@ -32,6 +32,7 @@ from lovely.remotetask.store.scheduled import Scheduled
 
 __all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
 
+
 @implementer(ITaskService)
 class TaskService(Reading, Desk, Contained, Persistent):
     """See ITaskService"""
@@ -41,7 +42,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
     processorArguments = {"waitTime": 1.0}
     jobClass = Job
 
-    settings = {}  # never changed in place; `configure` replaces it
+    settings: dict[str, object] = {}  # never changed in place; `configure` replaces it
     leftOut = None   # what of release 0.5 could not be read
     _upgrade = None  # what of release 0.5 is still to be moved
     _v_settings = None

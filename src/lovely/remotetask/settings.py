@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from lovely.remotetask import clock
 from lovely.remotetask.errors import BadSetting
@@ -25,7 +26,7 @@ SECTION = "lovely.remotetask"
 PREFIX = "REMOTETASK_"
 
 
-def _number(default, low, high, text):
+def _number(default: float, low: float, high: float, text: str) -> Any:
     return field(default=default, metadata=dict(low=low, high=high, text=text))
 
 
@@ -76,11 +77,11 @@ def _name(key: str) -> str:
     return name
 
 
-def _value(name: str, given):
+def _value(name: str, given: Any) -> Any:
     default, meta = FIELDS[name].default, FIELDS[name].metadata
     if isinstance(default, str):
         return _text(name, str(given), meta)
-    kind = type(default)
+    kind = int if isinstance(default, int) else float
     try:
         value = float(given)
         if isinstance(given, bool) or kind is int and value != int(value):
@@ -97,7 +98,7 @@ def _value(name: str, given):
     return kind(value)
 
 
-def _text(name: str, given: str, meta) -> str:
+def _text(name: str, given: str, meta: Mapping[str, Any]) -> str:
     try:
         meta.get("check", str)(given)
     except ValueError as error:

@@ -123,7 +123,7 @@ class Upgrade(Persistent):
     beyond = None     # numbers up to here are moved or left out
     arrival = 0       # place in line of the last one from the queue
 
-    def __init__(self, service, jobs, queue, scheduled, added):
+    def __init__(self, service, jobs, queue, scheduled, added) -> None:
         self.service = service
         self.jobs = jobs if isinstance(jobs, IOBTree) else IOBTree()
         self.queue, self.scheduled, self.added = queue, scheduled, added
@@ -177,7 +177,7 @@ class Upgrade(Persistent):
         those that it was to schedule anew."""
         found = getattr(self, "_v_seconds", None)
         if found is None:
-            found = self._v_seconds = {}
+            found = self._v_seconds = dict[bytes, int | None]()
             try:
                 for second, jobs in (self.scheduled or {}).items():
                     for job in jobs:
@@ -193,27 +193,31 @@ class Upgrade(Persistent):
 
     # -- moving
 
-    def begin(self) -> None:
-        """Store what was read: from now on this is a service of today."""
+    def begin(self) -> int:
+        """Store what was read: from now on this is a service of today.
+
+        The moment (microseconds) of the first call, in this and in every later one.
+        """
         if self.begun is None:
             self.begun = clock.micros()
             self.service._p_changed = True
             log.info("service %s: begins the upgrade of %s jobs from release 0.5",
                      path_of(self.service), len(self.jobs))
+        return self.begun
 
     def touch(self, ids) -> None:
         """Move these jobs now: somebody is about to change them."""
-        self.begin()
+        begun = self.begin()
         if any(id in self.jobs for id in ids if self.find(id) is not None):
-            with Clerk(self.service, self.begun, self.begun) as books:
+            with Clerk(self.service, begun, begun) as books:
                 for id in ids:
                     if self.find(id) is not None:
                         self._move(id, books)
 
     def advance(self, limit: int | None = BATCH) -> bool:
         """Move up to *limit* jobs (None: all); False when all that was queued is."""
-        self.begin()
-        with Clerk(self.service, self.begun, self.begun) as books:
+        begun = self.begin()
+        with Clerk(self.service, begun, begun) as books:
             limit = len(self.jobs) + 1 if limit is None else limit
             entries = self._entries()
             limit -= self._advance_queue(entries, limit, books)
@@ -246,7 +250,7 @@ class Upgrade(Persistent):
     def _place(self, job, behind: int) -> int:
         """A place in line after those before it, and before all that came since."""
         added = micros_of(job.__dict__.get("created"), zone_of(self.service))
-        latest = self.begun - behind - 1
+        latest = self.begin() - behind - 1
         self.arrival = max(
             self.arrival + 1, latest if added is None else min(added, latest))
         return self.arrival
@@ -287,8 +291,9 @@ class Upgrade(Persistent):
         lost = state.pop("lost", False)
         if state["status"] == lifecycle.CRONJOB:
             state.update(scheduledFor=None, due=None)
-            if place is not None or lost or due is not None and due <= self.begun:
-                return self.begun if due is None else min(due, self.begun)
+            begun = self.begin()
+            if place is not None or lost or due is not None and due <= begun:
+                return begun if due is None else min(due, begun)
             return None
         if place is not None and state["status"] in lifecycle.WAITING:
             state["status"] = lifecycle.QUEUED
@@ -309,7 +314,7 @@ class Upgrade(Persistent):
 
     def _orphan_place(self, moment: int) -> int:
         """For what was queued in no queue: 0.5 had taken it before the others."""
-        return min(moment, self.begun - 1)
+        return min(moment, self.begin() - 1)
 
     def _apart(self, state, name) -> None:
         """Give a value that is not small and plain a record of its own."""

@@ -136,7 +136,7 @@ def next_times(job, count: int) -> list:
     return found
 
 
-def address(site: str, name: str, service) -> dict:
+def address(site: str | None, name: str, service) -> dict:
     """How a service is called: `directive` is what --service and autostart take."""
     path = "/" + "/".join(path_of(service))
     directive = f"{'' if site == 'root' else site}@{name}" if site is not None else path

@@ -46,12 +46,8 @@ class Refused(Problem):
     """The process that was asked says no: *kind* is the name of its error."""
 
     def __init__(self, kind: str, text: str):
-        self.kind = kind
+        self.kind, self.exit_code = kind, code_of(kind)
         super().__init__(text)
-
-    @property
-    def exit_code(self) -> int:
-        return code_of(self.kind)
 
 
 # The answer was understood, and it is no.

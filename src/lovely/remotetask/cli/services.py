@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
     @property
     def address(self) -> dict:
-        return address(*self)
+        return address(self.site, self.name, self.service)
 
 
 def find_all(connection) -> list[Found]:

@@ -47,9 +47,9 @@ def path_for(database: Path) -> Path:
 class Server:
     """Takes commands for an open database, in threads of its own."""
 
-    def __init__(self, db, path):
+    def __init__(self, db, path) -> None:
         self.db, self.path = db, Path(path)
-        self.listener = None
+        self.listener: socket.socket | None = None
         self.room = threading.Semaphore(CLIENTS)
         self.clients: set[socket.socket] = set()
         self.threads: set[threading.Thread] = set()
@@ -261,20 +261,28 @@ def _make_directory(path: Path) -> None:
 
 def _listen(path: Path) -> socket.socket:
     """A listening socket; one that a dead process has left is replaced."""
-    for last in (False, True):
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            with _address(path) as address:
-                # The directory keeps others out until the mode is right.
-                listener.bind(address)
-                os.chmod(path, 0o600)
-            listener.listen(CLIENTS)
-            return listener
-        except OSError as error:
-            listener.close()
-            if last or error.errno != errno.EADDRINUSE:
-                raise
-            _remove_stale(path)
+    try:
+        return _bound(path)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        _remove_stale(path)
+    return _bound(path)
+
+
+def _bound(path: Path) -> socket.socket:
+    """A listening socket at that path.  Raises OSError when there is one."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _address(path) as address:
+            # The directory keeps others out until the mode is right.
+            listener.bind(address)
+            os.chmod(path, 0o600)
+        listener.listen(CLIENTS)
+        return listener
+    except OSError:
+        listener.close()
+        raise
 
 
 def _remove_stale(path: Path) -> None:

@@ -75,7 +75,11 @@ def _upgrade(db, oid, path, batch, commit) -> None:
 
 def survey(path: str, service) -> Report:
     """What is to be done for a service of 0.5.  Writes nothing."""
-    upgrade, counts, left_out, requeued = pending(service), Counter(), {}, 0
+    upgrade = pending(service)
+    assert upgrade is not None  # those of today are not surveyed
+    counts: Counter[str] = Counter()
+    left_out: dict[int, str] = {}
+    requeued = 0
     queued = set(upgrade.queued())
     for number, id in enumerate(upgrade.jobs.keys()):
         try:

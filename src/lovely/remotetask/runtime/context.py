@@ -9,7 +9,7 @@ from transaction import TransactionManager
 from transaction.interfaces import TransientError
 from zope.interface import implementer
 
-from lovely.remotetask import clock
+from lovely.remotetask import clock, lifecycle
 from lovely.remotetask.failure import clean, in_log
 from lovely.remotetask.interfaces import IJobContext
 
@@ -52,10 +52,10 @@ def _filled(message, args) -> str:
 
 @implementer(IJobContext)
 class JobContext:
-    """See IJobContext.  One per attempt; `service` and `job` are set by each try."""
+    """See IJobContext.  One per attempt; `service` is set by each try."""
 
     service = None
-    job = None
+    task = "execute"
     once = False    # at most once: no try is repeated
     conflicts = 0   # tries that were repeated because of conflicts
 
@@ -72,13 +72,18 @@ class JobContext:
 
     def enter(self, service, job, seconds: float | None) -> None:
         """A try begins.  The time limit counts from the first try."""
-        self.service, self.job = service, job
+        self.service = service
         if job is not None:
-            self.attempt = job.startedCount
+            self.meet(job)
         if seconds is not None and self.expires is None:
             self.expires = time.monotonic() + seconds
             if self._limit_set is not None:
                 self._limit_set()
+
+    def meet(self, job) -> None:
+        """Know the job by its texts: other threads ask for them, and must not load it."""
+        self.task = job.task
+        self.attempt = job.startedCount + (job.recordedStatus != lifecycle.PROCESSING)
 
     @property
     def idempotency_key(self) -> str:
@@ -90,8 +95,7 @@ class JobContext:
 
     @property
     def label(self) -> str:
-        task = self.job.task if self.job is not None else "execute"
-        return f"job {self.jobid} ({in_log(task)}) attempt {self.attempt}"
+        return f"job {self.jobid} ({in_log(self.task)}) attempt {self.attempt}"
 
     @property
     def should_stop(self) -> bool:

@@ -14,16 +14,17 @@ import time
 from typing import NamedTuple
 
 from transaction.interfaces import TransientError
-from ZODB.POSException import StorageError
+from ZODB.POSException import POSKeyError, StorageError
 
 from lovely.remotetask import lifecycle
-from lovely.remotetask.errors import NotMine, StorageClosed
-from lovely.remotetask.failure import Failure, in_log, marked
+from lovely.remotetask.errors import NotMine, ServiceGone, StorageClosed
+from lovely.remotetask.failure import Failure, in_log, marked, traceback_of
 from lovely.remotetask.retry import CONFLICT_TRIES, conflict_pause
 
 log = logging.getLogger(__name__)
 
 ROOT = "Application"  # the name of the application in Zope's database root
+OUTAGE_TRIES = 5      # then it is tried whether the storage can be written at all
 LONGEST_PAUSE = 5.0   # seconds between two looks at a storage that does not answer
 DRIVERS = ("psycopg2", "pg8000", "sqlite3", "MySQLdb", "relstorage", "ZEO")
 
@@ -96,7 +97,14 @@ class Publication:
         self.connection.close()
 
     def service(self):
-        return find(self.connection.root(), self.path)
+        """The service, in the present transaction.  Raises ServiceGone."""
+        root = self.connection.root()
+        try:
+            return find(root, self.path)
+        except (KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, POSKeyError):
+                raise
+            raise ServiceGone(f"no service at {'/'.join(self.path)}") from error
 
     def begin(self, note: str):
         self.manager.begin().note(note)
@@ -112,8 +120,10 @@ class Publication:
         """Call a verb in a transaction of its own, again and again over conflicts."""
         tries = 0
         while True:
+            self.committing = False
             try:
                 result = getattr(self.begin(verb), verb)(*args, **kwargs)
+                self.committing = True
                 self.manager.commit()
                 return result
             except TransientError:
@@ -155,25 +165,34 @@ class Publication:
                 context.conflicts += 1
                 context.wait(min(LONGEST_PAUSE, conflict_pause(
                     conflicts, time.monotonic() - began)))
-            elif not committing and not disconnected(trouble):
+                continue
+            if not is_outage(trouble, committing):
+                if committing:
+                    self.look_up(claim)  # if it is done after all, `fail` finds so
                 return self.fail(claim, context, trouble, worker)
-            elif self.look_up(claim) is None and (
-                    context.once or not of_the_storage(trouble)):
-                return self.fail(claim, context, trouble, worker,
-                                 lifecycle.INTERRUPTED if context.once else None)
-            elif self.stopping.is_set():
+            if self.look_up(claim) is None and context.once:
+                return self.fail(claim, context, trouble, worker, lifecycle.INTERRUPTED)
+            if self.stopping.is_set():
                 return Outcome(claim.id, claim.token, None)
-            else:
-                # Not charged: the next try sees whether it is done after all.
-                outages += 1
-                log.warning("%s: trouble with the storage, looking again: %s",
-                            context.label, in_log(trouble))
-                self.stopping.wait(min(0.05 * 2 ** outages, LONGEST_PAUSE))
+            outages += 1
+            if outages % OUTAGE_TRIES == 0:
+                # The storage can be read.  If it can be written too, the trouble is
+                # the attempt's own: that of another database, say.
+                ended = self.fail(claim, context, trouble, worker, unless_down=True)
+                if ended is not None:
+                    return ended
+            # Not charged: the next try sees whether it is done after all.
+            log.warning("%s: trouble with the storage, looking again: %s",
+                        context.label, in_log(trouble))
+            self.stopping.wait(min(0.05 * 2 ** min(outages, 10), LONGEST_PAUSE))
 
-    def fail(self, claim, context, error, worker: str = "",
-             reason: str | None = None) -> Outcome:
-        """Keep why an attempt failed, in a transaction of its own."""
-        failure, silently = Failure.of(error), False
+    def fail(self, claim, context, error, worker: str = "", reason: str | None = None,
+             unless_down: bool = False) -> Outcome | None:
+        """Keep why an attempt failed, in a transaction of its own.
+
+        unless_down: answer None, and keep nothing, when the storage cannot be written.
+        """
+        failure, silently, outages = Failure.of(error), False, 0
         while True:
             try:
                 outcome = self.transact(
@@ -181,19 +200,23 @@ class Publication:
             except NotMine as gone:
                 return _not_mine(claim, gone)
             except BaseException as trouble:
-                if not of_the_storage(trouble):
-                    if silently:
-                        raise
-                    # A subscriber of the event must not keep the job from ending.
-                    log.exception("%s: trouble while its failure was kept", context.label)
-                    silently = True
-                self.look_up(claim)
-            else:
-                if outcome.status == lifecycle.ERROR:
-                    log.error("%s: %s\n%s", context.label, outcome.note,
-                              marked(failure.traceback))
+                if is_outage(trouble, self.committing):
+                    if unless_down:
+                        return None
+                    outages += 1
+                    log.warning("%s: its failure could not be kept yet: %s",
+                                context.label, in_log(trouble))
+                    self.stopping.wait(min(0.05 * 2 ** min(outages, 10), LONGEST_PAUSE))
+                    self.look_up(claim)
+                elif silently:
+                    raise
                 else:
-                    log.warning("%s: %s", context.label, outcome.note)
+                    # A subscriber of the event must not keep the job from ending.
+                    log.error("%s: trouble while its failure was kept:\n%s",
+                              context.label, marked(traceback_of(trouble)))
+                    silently = True
+            else:
+                _tell(context, outcome, failure)
                 return outcome
 
     def start_once(self, claim, worker: str) -> None:
@@ -230,6 +253,13 @@ class Publication:
                 self.abort()
 
 
+def _tell(context, outcome: Outcome, failure: Failure) -> None:
+    if outcome.status == lifecycle.ERROR:
+        log.error("%s: %s\n%s", context.label, outcome.note, marked(failure.traceback))
+    else:
+        log.warning("%s: %s", context.label, outcome.note)
+
+
 def _not_mine(claim, gone: NotMine) -> Outcome:
     if gone.args and gone.args[0] == lifecycle.COMPLETED:
         log.info("job %s is completed: only the answer to its commit was lost", claim.id)
@@ -241,10 +271,17 @@ def disconnected(error: BaseException) -> bool:
         and str(type(error).__module__).startswith("ZEO")
 
 
-def of_the_storage(error: BaseException) -> bool:
-    """Whether an error out of a commit tells of the storage, not of the task."""
-    return isinstance(error, (StorageError, OSError)) \
-        or str(type(error).__module__).startswith(DRIVERS)
+def is_outage(error: BaseException, committing: bool) -> bool:
+    """Whether an error tells of a storage that does not answer, not of the task.
+
+    Out of a commit that is any error of a storage, a driver or the system; before,
+    while the task reads, only what ZODB's storages themselves raise.
+    """
+    if disconnected(error) or isinstance(error, StorageError):
+        return True
+    return committing and (
+        isinstance(error, OSError)
+        or str(type(error).__module__).startswith(DRIVERS))
 
 
 def storage_closed(db) -> bool:

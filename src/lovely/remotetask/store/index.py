@@ -77,7 +77,7 @@ class Index(Persistent):
         packed = self.places.get(id)
         return None if packed is None else (lifecycle.STATUSES[packed & 7], packed >> 3)
 
-    def enter(self, job, changes: dict) -> bool:
+    def enter(self, job, changes: dict[str, int]) -> bool:
         """Make the books agree with *job*; True if it is new to them.
 
         Differences of counts are added to *changes*, for `count`.
@@ -99,19 +99,20 @@ class Index(Persistent):
             entries.enter(created, id)
         return True
 
-    def move(self, id: int, was, now, changes: dict) -> None:
+    def move(self, id: int, was: tuple[str, int], now: tuple[str, int],
+             changes: dict[str, int]) -> None:
         """A job that stood at *was* stands at *now*, both (status, since)."""
         self._leave(id, *was, changes)
         self._arrive(id, *now, changes)
 
-    def forget(self, id: int, changes: dict) -> None:
+    def forget(self, id: int, changes: dict[str, int]) -> None:
         """Leave out a job that cannot be found any more."""
         was = self.place(id)
         if was is not None:
             self._leave(id, *was, changes)
             del self.places[id]
 
-    def remove(self, job, changes: dict) -> None:
+    def remove(self, job, changes: dict[str, int]) -> None:
         was = self.place(job.id)
         if was is None:
             return
@@ -126,17 +127,17 @@ class Index(Persistent):
                 if not entries:
                     del self.facets[facet]
 
-    def count(self, changes: dict) -> None:
+    def count(self, changes: dict[str, int]) -> None:
         for status, difference in changes.items():
             if difference:
                 self.sizes[status].change(difference)
         changes.clear()
 
-    def _leave(self, id: int, status: str, since: int, changes: dict) -> None:
+    def _leave(self, id: int, status: str, since: int, changes: dict[str, int]) -> None:
         self.states[status].strike(since, id)
         changes[status] = changes.get(status, 0) - 1
 
-    def _arrive(self, id: int, status: str, since: int, changes: dict) -> None:
+    def _arrive(self, id: int, status: str, since: int, changes: dict[str, int]) -> None:
         self.places[id] = since << 3 | CODES[status]
         self.states[status].enter(since, id)
         changes[status] = changes.get(status, 0) + 1
