@@ -3,7 +3,9 @@
 Each frame leaves things as it found them, so that nothing leaks from one job to
 the next, nor into the caller of `process`.
 """
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from zope.authentication.interfaces import IAuthentication, PrincipalLookupError
 from zope.component import queryUtility, subscribers
@@ -16,6 +18,7 @@ from zope.security.management import (
 
 from lovely.remotetask.errors import PrincipalGone
 from lovely.remotetask.interfaces import IAttemptFrame
+from lovely.remotetask.job import Job
 
 SYSTEM = system_user.id
 
@@ -24,9 +27,9 @@ SYSTEM = system_user.id
 class Participation:
     """The principal of a job, taking part in an interaction."""
 
-    interaction = None
+    interaction: Any = None
 
-    def __init__(self, principal):
+    def __init__(self, principal: Any) -> None:
         self.principal = principal
 
 
@@ -36,15 +39,15 @@ class SiteFrame:
 
     order = 10
 
-    def __init__(self, job):
+    def __init__(self, job: Job) -> None:
         self.site = job.site if job.site is not None else site_above(job.__parent__)
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.before = getSite()
         if self.site is not None:
             setSite(self.site)
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         setSite(self.before)
 
 
@@ -57,10 +60,10 @@ class PrincipalFrame:
 
     order = 20
 
-    def __init__(self, job):
+    def __init__(self, job: Job) -> None:
         self.owner = job.owner
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         self.before = queryInteraction()
         if self.owner is None:
             return
@@ -68,13 +71,13 @@ class PrincipalFrame:
         endInteraction()
         newInteraction(Participation(principal))
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         endInteraction()
         if self.before is not None:
             thread_local.interaction = self.before
 
 
-def find_principal(id: str):
+def find_principal(id: str) -> Any:
     """The principal of that id, asked anew.  Raises PrincipalGone."""
     if id == SYSTEM:
         return system_user
@@ -99,7 +102,7 @@ def present_owner() -> str | None:
     return None
 
 
-def present_site(service):
+def present_site(service: object) -> Any:
     """The present site where a job of *service* must store it, else None."""
     site = getSite()
     if site is None or getattr(site, "_p_jar", None) is None \
@@ -108,7 +111,7 @@ def present_site(service):
     return site
 
 
-def site_above(place):
+def site_above(place: object) -> Any:
     """The nearest site at or above a place, or None."""
     while place is not None:
         if ISite.providedBy(place):
@@ -118,7 +121,7 @@ def site_above(place):
 
 
 @contextmanager
-def around(job):
+def around(job: Job) -> Iterator[None]:
     """Enter all frames of a job, the smallest order first."""
     with ExitStack() as stack:
         stack.enter_context(SiteFrame(job))

@@ -11,15 +11,22 @@
 import logging
 import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
+from transaction import TransactionManager
 from transaction.interfaces import TransientError
+from ZODB.Connection import Connection
+from ZODB.DB import DB
 from ZODB.POSException import POSKeyError, StorageError
 
 from lovely.remotetask import lifecycle
+from lovely.remotetask.clerk import Claim
 from lovely.remotetask.errors import NotMine, ServiceGone, StorageClosed
 from lovely.remotetask.failure import Failure, in_log, marked, traceback_of
+from lovely.remotetask.job import Job
 from lovely.remotetask.retry import CONFLICT_TRIES, conflict_pause
+from lovely.remotetask.runtime.context import JobContext
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +47,13 @@ class Outcome(NamedTuple):
     note: str = ""        # for the log, after the commit
 
     @classmethod
-    def of(cls, job, token: int, note: str = "") -> "Outcome":
+    def of(cls, job: Job, token: int, note: str = "") -> "Outcome":
         status = job.recordedStatus
         return cls(job.id, token, status, job.since, note=note, simple=(
             status in lifecycle.FINISHED and not job.isRun and job.deadline is None))
 
 
-def find(root, path):
+def find(root: Any, path: Sequence[str]) -> Any:
     """The object at a path (sequence of names) below a database root."""
     place = root.get(ROOT, root)
     if path and place is not root and path[0] in root and path[0] not in place:
@@ -56,12 +63,13 @@ def find(root, path):
     return place
 
 
-def path_of(service) -> tuple[str, ...]:
+def path_of(service: Any) -> tuple[str, ...]:
     """The names that lead from the database root to a stored service.
 
     A service without `__parent__` may stand in the root of the database itself.
     """
-    names, place = [], service
+    names: list[str] = []
+    place = service
     while getattr(place, "__parent__", None) is not None and place.__name__:
         names.append(place.__name__)
         place = place.__parent__
@@ -72,7 +80,8 @@ def path_of(service) -> tuple[str, ...]:
     return tuple(reversed(names))
 
 
-def elsewhere(db, path, manager):
+def elsewhere(db: DB, path: Sequence[str], manager: TransactionManager
+              ) -> tuple[Connection, Callable[[Connection], Any]]:
     """Another connection to the database, and how to find the service on it."""
     return db.open(manager), lambda connection: find(connection.root(), path)
 
@@ -86,7 +95,8 @@ class Publication:
 
     conflicts = 0  # transactions of `transact` that were repeated
 
-    def __init__(self, db, path, stopping: threading.Event | None = None):
+    def __init__(self, db: DB, path: Iterable[str],
+                 stopping: threading.Event | None = None) -> None:
         self.db, self.path = db, tuple(path)
         self.stopping = stopping or threading.Event()
         self.connection = db.open()
@@ -96,7 +106,7 @@ class Publication:
         self.manager.abort()
         self.connection.close()
 
-    def service(self):
+    def service(self) -> Any:
         """The service, in the present transaction.  Raises ServiceGone."""
         root = self.connection.root()
         try:
@@ -106,7 +116,7 @@ class Publication:
                 raise
             raise ServiceGone(f"no service at {'/'.join(self.path)}") from error
 
-    def begin(self, note: str):
+    def begin(self, note: str) -> Any:
         self.manager.begin().note(note)
         return self.service()
 
@@ -116,7 +126,7 @@ class Publication:
         except Exception:
             log.debug("abort failed", exc_info=True)
 
-    def transact(self, verb: str, *args, **kwargs):
+    def transact(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         """Call a verb in a transaction of its own, again and again over conflicts."""
         tries = 0
         while True:
@@ -139,7 +149,7 @@ class Publication:
 
     # -- one attempt
 
-    def attempt(self, claim, context, worker: str = "",
+    def attempt(self, claim: Claim, context: JobContext, worker: str = "",
                 conflict_tries: int = CONFLICT_TRIES) -> Outcome:
         """Run a claimed job once; conflicts and outages are not attempts."""
         conflicts = outages = 0
@@ -178,7 +188,7 @@ class Publication:
             if outages % OUTAGE_TRIES == 0:
                 # The storage can be read.  If it can be written too, the trouble is
                 # the attempt's own: that of another database, say.
-                ended = self.fail(claim, context, trouble, worker, unless_down=True)
+                ended = self._keep(claim, context, trouble, worker, unless_down=True)
                 if ended is not None:
                     return ended
             # Not charged: the next try sees whether it is done after all.
@@ -186,9 +196,17 @@ class Publication:
                         context.label, in_log(trouble))
             self.stopping.wait(min(0.05 * 2 ** min(outages, 10), LONGEST_PAUSE))
 
-    def fail(self, claim, context, error, worker: str = "", reason: str | None = None,
-             unless_down: bool = False) -> Outcome | None:
-        """Keep why an attempt failed, in a transaction of its own.
+    def fail(self, claim: Claim, context: JobContext, error: BaseException,
+             worker: str = "", reason: str | None = None) -> Outcome:
+        """Keep why an attempt failed, in a transaction of its own."""
+        outcome = self._keep(claim, context, error, worker, reason)
+        assert outcome is not None  # without *unless_down* nothing is given up
+        return outcome
+
+    def _keep(self, claim: Claim, context: JobContext, error: BaseException,
+              worker: str = "", reason: str | None = None,
+              unless_down: bool = False) -> Outcome | None:
+        """Keep why an attempt failed.
 
         unless_down: answer None, and keep nothing, when the storage cannot be written.
         """
@@ -219,12 +237,12 @@ class Publication:
                 _tell(context, outcome, failure)
                 return outcome
 
-    def start_once(self, claim, worker: str) -> None:
+    def start_once(self, claim: Claim, worker: str) -> None:
         """Commit that an at-most-once job begins, before its task's code runs."""
         self.transact("startOnce", claim, worker)
         self.begin(f"runJob {claim.id}")
 
-    def look_up(self, claim) -> str | None:
+    def look_up(self, claim: Claim) -> str | None:
         """After a doubtful commit: None if the job is still mine, else its status.
 
         Waits until the storage answers.  Raises StorageClosed if it never will.
@@ -253,14 +271,14 @@ class Publication:
                 self.abort()
 
 
-def _tell(context, outcome: Outcome, failure: Failure) -> None:
+def _tell(context: JobContext, outcome: Outcome, failure: Failure) -> None:
     if outcome.status == lifecycle.ERROR:
         log.error("%s: %s\n%s", context.label, outcome.note, marked(failure.traceback))
     else:
         log.warning("%s: %s", context.label, outcome.note)
 
 
-def _not_mine(claim, gone: NotMine) -> Outcome:
+def _not_mine(claim: Claim, gone: NotMine) -> Outcome:
     if gone.args and gone.args[0] == lifecycle.COMPLETED:
         log.info("job %s is completed: only the answer to its commit was lost", claim.id)
     return Outcome(claim.id, claim.token, None)
@@ -284,7 +302,7 @@ def is_outage(error: BaseException, committing: bool) -> bool:
         or str(type(error).__module__).startswith(DRIVERS))
 
 
-def storage_closed(db) -> bool:
+def storage_closed(db: DB) -> bool:
     """Whether a FileStorage has closed itself, as it does when fsync fails."""
     file = getattr(db.storage, "_file", None)
     return getattr(file, "closed", False) or getattr(

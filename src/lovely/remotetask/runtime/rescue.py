@@ -1,13 +1,17 @@
 """Which leases are those of the lost: their jobs go back to the queue."""
 import uuid
+from typing import TYPE_CHECKING
 
+from ZODB.DB import DB
 from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
+if TYPE_CHECKING:  # they meet in the hall only
+    from lovely.remotetask.store.leases import Lease, Leases
+
 # Storages that one process opens at a time: whoever else holds a lease is dead.
 EXCLUSIVE = (FileStorage, MappingStorage, DemoStorage)
-
 
 # What is claimed by hand in this process stands on a lease of this name.
 BY_HAND = "by-hand-" + uuid.uuid4().hex
@@ -16,11 +20,11 @@ BY_HAND = "by-hand-" + uuid.uuid4().hex
 living: set[str] = {BY_HAND}
 
 
-def exclusive(db) -> bool:
+def exclusive(db: DB) -> bool:
     return isinstance(db.storage, EXCLUSIVE)
 
 
-def lost(leases, db) -> list:
+def lost(leases: "Leases", db: DB) -> "list[Lease]":
     """The leases whose dispatcher is dead.  Reads only."""
     only_here = exclusive(db)
     return [lease for lease in leases.values()

@@ -1,8 +1,12 @@
 """The bell between those who bring work and those who wait."""
 import logging
 import threading
+from collections.abc import Iterable
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from persistent import Persistent
+from ZODB.DB import DB
 from zope.interface import implementer
 
 from lovely.remotetask.interfaces import IWakeup
@@ -35,24 +39,24 @@ class Bell:
 
 
 # database -> {oid of a service: bells of those who wait for its work}
-_waiting: WeakKeyDictionary = WeakKeyDictionary()
+_waiting: WeakKeyDictionary[DB, dict[bytes, WeakSet[Bell]]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def listen(db, oid: bytes, bell: IWakeup) -> None:
+def listen(db: DB, oid: bytes, bell: Bell) -> None:
     """Have *bell* rung when work for that service is committed in this process."""
     with _lock:
         _waiting.setdefault(db, {}).setdefault(oid, WeakSet()).add(bell)
 
 
-def ring(db, oid: bytes) -> None:
+def ring(db: DB, oid: bytes) -> None:
     with _lock:
         bells = tuple(_waiting.get(db, {}).get(oid, ()))
     for bell in bells:
         bell.ring()
 
 
-def ring_after_commit(service) -> None:
+def ring_after_commit(service: Persistent) -> None:
     """Ring for *service* once the present transaction is committed."""
     jar = service._p_jar
     if jar is None:
@@ -65,7 +69,7 @@ def ring_after_commit(service) -> None:
         present.addAfterCommitHook(_after_commit, (jar.db(), service._p_oid))
 
 
-def _after_commit(committed: bool, db, oid: bytes) -> None:
+def _after_commit(committed: bool, db: DB, oid: bytes) -> None:
     if committed:
         ring(db, oid)
 
@@ -78,12 +82,12 @@ class InvalidationListener:
     methods are called under locks and in ZEO's own thread: they only ring.
     """
 
-    def __init__(self, bell: IWakeup):
+    def __init__(self, bell: Bell) -> None:
         self.bell = bell
         self.watched: frozenset[bytes] = frozenset()
-        self._adapter = None
+        self._adapter: Any = None
 
-    def attach(self, db, oids) -> bool:
+    def attach(self, db: DB, oids: Iterable[bytes]) -> bool:
         from ZODB.mvccadapter import MVCCAdapter
 
         self.watched = frozenset(oids)
@@ -105,7 +109,7 @@ class InvalidationListener:
             with adapter._lock:
                 getattr(adapter, "_instances", set()).discard(self)
 
-    def _invalidate(self, tid, oids) -> None:
+    def _invalidate(self, tid: bytes, oids: Iterable[bytes]) -> None:
         if not self.watched.isdisjoint(oids):
             self.bell.ring()
 
