@@ -14,6 +14,7 @@ from lovely.remotetask import clock, events, lifecycle
 from lovely.remotetask.failure import in_log
 from lovely.remotetask.job import CronJob, Job
 from lovely.remotetask.missed import due as due_instants
+from lovely.remotetask.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -271,18 +272,20 @@ class Clerk:
 
     # -- taking out
 
-    def claim(self, lease, wanted: int, rooms: dict[str, int], alone: bool) -> list[Claim]:
+    def claim(self, lease, wanted: int, rooms: dict[str, int],
+              alone: bool | None) -> list[Claim]:
         """Move up to *wanted* entries from the lanes to the lease, most urgent first.
 
         rooms: how many more of a lane may be taken, where that is limited.  alone:
         nothing else is in hand; then, and only then, one suspect may be taken, and
-        while there are suspects nothing else is.
+        while there are suspects nothing else is.  None: they are not waited for.
         """
         queue = self.service.queue
-        if queue.lanes.get(SUSPECTS):
+        if alone is not None and queue.lanes.get(SUSPECTS):
             wanted, lanes = int(alone), [SUSPECTS]
         else:
-            lanes = [name for name in queue.lanes if rooms.get(name, 1) > 0]
+            lanes = [name for name in queue.lanes
+                     if name != SUSPECTS and rooms.get(name, 1) > 0]
         claims = list(_take(queue, lanes, wanted, rooms))
         for claim in claims:
             queue.remove(claim.lane, claim.key)
@@ -460,7 +463,7 @@ class Round(NamedTuple):
     widths: dict[str, int | None]
     more: bool                # there is more to fold in or bring due at once
     due_in: float | None      # seconds until the next scheduled job
-    settings: object
+    settings: Settings
 
 
 def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:

@@ -10,7 +10,7 @@ from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.errors import BadInput, BadOutput, NotMine, TaskError
 from lovely.remotetask.failure import Failure, in_log
 from lovely.remotetask.interfaces import IServiceDesk
-from lovely.remotetask.payload import pack, validate
+from lovely.remotetask.payload import lend, pack, validate
 from lovely.remotetask.retry import policy_of
 from lovely.remotetask.runtime import frames, rescue
 from lovely.remotetask.runtime.context import JobContext
@@ -110,6 +110,7 @@ class Desk:
         Raises NotMine when the job was taken away, and what the task raises.
         """
         job = self._mine(claim)
+        context.meet(job)
         now = clock.micros()
         if job.recordedStatus == lifecycle.QUEUED and clerk.passed(
                 job.micros("deadline"), now):
@@ -129,7 +130,7 @@ class Desk:
             log.info("%s: starts", context.label)
         present = self._transaction()
         with frames.around(job):
-            output = self._call(task, job.id, job.input, context)
+            output = self._call(task, job.id, lend(job.__dict__.get("input")), context)
         if self._transaction() is not present:
             log.warning("%s: the task has ended the transaction itself: what it wrote "
                         "before is not one commit with its completion", context.label)
@@ -174,7 +175,8 @@ class Desk:
         """Seconds to the next attempt; None: there is none."""
         try:
             task = self.taskOf(job)
-            if job.once and job.retries is None and not _says_how_often(task):
+            once = job.once or getattr(task, "atMostOnce", False)
+            if once and job.retries is None and not _says_how_often(task):
                 return None
             with frames.SiteFrame(job):
                 policy = policy_of(task, job.retries)
@@ -206,9 +208,7 @@ class Desk:
                 except NotMine:  # it ended, or was moved, at the same moment
                     job = self.jobs.get(claim.id)
                 else:
-                    if job.recordedStatus == lifecycle.QUEUED:
-                        job.start(books.now)
-                    job.hand_back()
+                    job.give_back(books.now)
                 if job is not None:
                     books.settle(job)
             if close:

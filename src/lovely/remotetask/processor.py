@@ -190,7 +190,7 @@ def stop_all(db=None, grace: float | None = None, wait: float = 5.0) -> list[str
         keys = [key for key in _threads if db in (None, key[0])]
         running = [_threads.pop(key) for key in keys]
         ending = [each[1:] for each in _ending if db in (None, each[0])]
-    for _, processor in running:
+    for _, processor in running + ending:
         _stop(processor, grace)
     left = []
     for thread, processor in running + ending:

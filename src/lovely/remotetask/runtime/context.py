@@ -2,16 +2,19 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from persistent import Persistent
 from transaction import TransactionManager
 from transaction.interfaces import TransientError
+from ZODB.Connection import Connection
 from zope.interface import implementer
 
 from lovely.remotetask import clock, lifecycle
 from lovely.remotetask.failure import clean, in_log
 from lovely.remotetask.interfaces import IJobContext
+from lovely.remotetask.job import Job
 
 PROGRESS_PAUSE = 0.5  # seconds between two writes of progress, at least
 PROGRESS_TRIES = 5
@@ -19,32 +22,42 @@ MESSAGE_LIMIT = 1_000
 
 log = logging.getLogger("lovely.remotetask.job")
 
+# How far it is: done, of how much (None: unknown), and in words.
+Told = tuple[float, float | None, str]
+
+# Opens another connection to the database, with a way to find the service on it.
+Elsewhere = Callable[[TransactionManager], tuple[Connection, Callable[[Connection], Any]]]
+
 
 class Progress(Persistent):
     """How far a job is, in a record of its own."""
 
-    def __init__(self):
-        self.told = None
+    def __init__(self) -> None:
+        self.told: tuple[float, float | None, str, int] | None = None
 
-    def tell(self, done, total, message, now: int) -> None:
+    def tell(self, done: float, total: float | None, message: str, now: int) -> None:
         self.told = (done, total, message, now)
 
 
-class Lines(logging.LoggerAdapter):
+class Lines(logging.LoggerAdapter[logging.Logger]):
     """Begins each line with job, task and attempt; each entry stays on one line."""
 
-    def log(self, level, message, *args, **kwargs):
+    def __init__(self, label: str) -> None:
+        super().__init__(log)
+        self.label = label
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if self.isEnabledFor(level):
             kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
-            self.logger.log(level, "%s: %s", self.extra["label"],
-                            in_log(_filled(message, args), MESSAGE_LIMIT), **kwargs)
+            self.logger.log(level, "%s: %s", self.label,
+                            in_log(_filled(msg, args), MESSAGE_LIMIT), **kwargs)
 
 
-def _filled(message, args) -> str:
+def _filled(message: object, args: tuple) -> str:
     """What logging makes of a message and its arguments; never raises."""
     try:
         if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
-            args = args[0]
+            return str(message) % args[0]
         return str(message) % args if args else str(message)
     except Exception:
         return f"{message!r} {args!r}"
@@ -54,12 +67,13 @@ def _filled(message, args) -> str:
 class JobContext:
     """See IJobContext.  One per attempt; `service` is set by each try."""
 
-    service = None
+    service: Any = None
     task = "execute"
     once = False    # at most once: no try is repeated
     conflicts = 0   # tries that were repeated because of conflicts
 
-    def __init__(self, jobid, elsewhere=None, limit_set=None):
+    def __init__(self, jobid: int | None, elsewhere: Elsewhere | None = None,
+                 limit_set: Callable[[], None] | None = None) -> None:
         """elsewhere: opens another connection to the database, for progress."""
         self.jobid = jobid
         self.attempt = 1
@@ -68,9 +82,9 @@ class JobContext:
         self._limit_set = limit_set
         self._stop = threading.Event()
         self._told: float | None = None
-        self._untold = None
+        self._untold: Told | None = None
 
-    def enter(self, service, job, seconds: float | None) -> None:
+    def enter(self, service: Any, job: Job | None, seconds: float | None) -> None:
         """A try begins.  The time limit counts from the first try."""
         self.service = service
         if job is not None:
@@ -80,7 +94,7 @@ class JobContext:
             if self._limit_set is not None:
                 self._limit_set()
 
-    def meet(self, job) -> None:
+    def meet(self, job: Job) -> None:
         """Know the job by its texts: other threads ask for them, and must not load it."""
         self.task = job.task
         self.attempt = job.startedCount + (job.recordedStatus != lifecycle.PROCESSING)
@@ -90,8 +104,8 @@ class JobContext:
         return f"{self.service.uuid}-{self.jobid}"
 
     @property
-    def logger(self):
-        return Lines(log, {"label": self.label})
+    def logger(self) -> Lines:
+        return Lines(self.label)
 
     @property
     def label(self) -> str:
@@ -108,7 +122,8 @@ class JobContext:
         """Rest, but not longer than until the job should stop; True if it should."""
         return self._stop.wait(seconds)
 
-    def progress(self, done, total=None, message=""):
+    def progress(self, done: float, total: float | None = None,
+                 message: object = "") -> None:
         """See IJobContext"""
         now = time.monotonic()
         self._untold = (done, total, clean(str(message))[:MESSAGE_LIMIT])
@@ -124,25 +139,34 @@ class JobContext:
         if self._elsewhere is None:
             tell(self.service, self.jobid, untold)
             return
-        manager = TransactionManager(explicit=True)
-        connection, find = self._elsewhere(manager)
         try:
-            for _ in range(PROGRESS_TRIES):
-                manager.begin()
-                try:
-                    tell(find(connection), self.jobid, untold)
-                    manager.commit()
-                    return
-                except TransientError:
-                    manager.abort()
-                except BaseException:
-                    manager.abort()
-                    raise
-        finally:
-            connection.close()
+            _tell_elsewhere(self._elsewhere, self.jobid, untold)
+        except Exception as error:
+            # Nobody's work fails because it could not tell how far it is.
+            log.warning("%s: progress could not be told: %s", self.label, in_log(error))
 
 
-def tell(service, jobid: int, told) -> None:
+def _tell_elsewhere(elsewhere: Elsewhere, jobid: int, told: Told) -> None:
+    """Commit it on a connection of its own."""
+    manager = TransactionManager(explicit=True)
+    connection, find = elsewhere(manager)
+    try:
+        for _ in range(PROGRESS_TRIES):
+            manager.begin()
+            try:
+                tell(find(connection), jobid, told)
+                manager.commit()
+                return
+            except TransientError:
+                manager.abort()
+            except BaseException:
+                manager.abort()
+                raise
+    finally:
+        connection.close()
+
+
+def tell(service: Any, jobid: int, told: Told) -> None:
     progress = service.progress.get(jobid)
     if progress is None:
         if jobid not in service.jobs:

@@ -14,23 +14,29 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
+from collections.abc import Collection, Iterable
 from functools import partial
 
+from ZODB.DB import DB
+
 from lovely.remotetask import lifecycle
-from lovely.remotetask.clerk import SUSPECTS
-from lovely.remotetask.errors import StorageClosed
-from lovely.remotetask.failure import in_log
+from lovely.remotetask.clerk import SUSPECTS, Claim, Round
+from lovely.remotetask.errors import ServiceGone, StorageClosed
+from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.runtime import rescue
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import (
     Outcome, Publication, elsewhere, storage_closed)
 from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener, listen
+from lovely.remotetask.settings import Settings
 
 log = logging.getLogger(__name__)
 
 FOLD_SECONDS = 0.5    # what ended is folded in by then, if no claim comes first
 AHEAD_SECONDS = 0.1   # claimed ahead: as many jobs as are done in this time
 LOW = 4               # others are claimed when a quarter of that is left
+SUSPECT_SECONDS = 60  # after so long in what is in hand, suspects are waited for no more
+GONE_TRIES = 3        # looks that find no service at its path: it was removed
 RETURN_SECONDS = 0.5  # after so long in one job, what was claimed ahead goes back
 RESCUE_SECONDS = 1.0
 PRUNE_SECONDS = 0.1   # rest between two batches: adders that meet one must repeat
@@ -47,7 +53,7 @@ class Worker:
 
     def __init__(self, dispatcher: "Dispatcher", number: int):
         self.dispatcher = dispatcher
-        self.claim = None
+        self.claim: Claim | None = None
         self.context: JobContext | None = None
         self.since = 0.0
         self.abandoned = False
@@ -62,11 +68,12 @@ class Worker:
         publication = None
         try:
             publication = Publication(dispatcher.db, dispatcher.path, dispatcher.closed)
-            while (claim := dispatcher.next_claim(self)) is not None:
+            while (work := dispatcher.next_claim(self)) is not None:
+                claim, context = work
                 outcome = Outcome(claim.id, claim.token, None)
                 try:
                     outcome = publication.attempt(
-                        claim, self.context, self.name, dispatcher.conflict_tries)
+                        claim, context, self.name, dispatcher.conflict_tries)
                 finally:
                     dispatcher.done(self, outcome)
         except StorageClosed as error:
@@ -88,7 +95,8 @@ class Dispatcher:
     another process are then found by looking.
     """
 
-    def __init__(self, db, path, slots: int = 1, wait_seconds: float = 1.0):
+    def __init__(self, db: DB, path: Iterable[str], slots: int = 1,
+                 wait_seconds: float = 1.0) -> None:
         self.db, self.path, self.slots = db, tuple(path), slots
         self.wait_seconds = wait_seconds
         self.name = uuid.uuid4().hex
@@ -97,7 +105,7 @@ class Dispatcher:
         self.closed = threading.Event()     # set when all is over
         self.failed: BaseException | None = None
         self.lock = threading.Condition()   # guards what follows
-        self.ahead: list = []               # claimed, not begun; most urgent first
+        self.ahead: list[Claim] = []        # claimed, not begun; most urgent first
         self.workers: list[Worker] = []
         self.finished: deque[tuple[float, Outcome]] = deque()
         self.low: int | None = None         # so few ahead: claim others
@@ -109,6 +117,8 @@ class Dispatcher:
         self.done_count = 0
         self._rescued = self._pruned = float("-inf")
         self._stop_by: float | None = None
+        self._missed = 0                    # looks in a row that found no service
+        self._blocked: set[str] = set()     # lanes that are full for long
 
     # -- in the dispatcher's own thread
 
@@ -142,9 +152,9 @@ class Dispatcher:
 
     def stop(self, grace: float | None = None) -> None:
         """Take no other job; let those in hand run for *grace* seconds, then hand
-        them back.  Returns at once."""
+        them back.  Returns at once; of several grace times the first to end counts."""
         if grace is not None:
-            self._grace = grace
+            self._grace = grace if self._grace is None else min(grace, self._grace)
         self.running = False
         self.bell.ring()
 
@@ -161,7 +171,7 @@ class Dispatcher:
     def _listen(self) -> InvalidationListener | None:
         service = self.publication.begin("look")
         listen(self.db, service._p_oid, self.bell)
-        self._settings = service.effectiveSettings()
+        self._settings: Settings = service.effectiveSettings()
         self.conflict_tries = self._settings.conflict_tries
         inbox = service.queue.inbox._p_oid
         self.publication.abort()
@@ -180,9 +190,15 @@ class Dispatcher:
                 self.give_up(error)
             if self.failed is not None:
                 return None
-            if not self.running and isinstance(error, KeyError):
-                return None
-            log.exception("service %s stumbled, looks again", "/".join(self.path))
+            if isinstance(error, ServiceGone):
+                self._missed += 1
+                if self._missed >= GONE_TRIES or not self.running:
+                    log.error("service %s is not in the database any more, its thread "
+                              "ends", "/".join(self.path))
+                    return None
+            else:
+                log.error("service %s stumbled, looks again:\n%s", "/".join(self.path),
+                          marked(traceback_of(error)))
             self.closed.wait(STUMBLE_SECONDS)
             return 0.0
 
@@ -203,10 +219,11 @@ class Dispatcher:
                 now - self.finished[0][0] >= FOLD_SECONDS
                 or any(each.status in lifecycle.WAITING for each in finished))
         rescuing = now - self._rescued >= RESCUE_SECONDS
-        round = self.publication.transact(
+        round: Round = self.publication.transact(
             "dispatch", self.name, finished=finished, fold=stale, wanted=wanted,
             rooms=rooms, alone=alone, unstarted=unstarted, in_hand=in_hand, known=known,
             rescuing=rescuing)
+        self._missed = 0
         if rescuing:
             self._rescued = now
         self._settings = round.settings
@@ -224,13 +241,23 @@ class Dispatcher:
         self._prune(now)
         return self._nap(now, round)
 
-    def _wanted(self) -> tuple[int, dict[str, int], bool]:
+    def _wanted(self) -> tuple[int, dict[str, int], bool | None]:
         """How many to claim, how many of each lane of limited width, and whether
-        nothing at all is in hand."""
+        nothing at all is in hand.
+
+        That is None when what is in hand has been there for so long that suspects,
+        which want to be alone, are waited for no more.
+        """
+        now = time.monotonic()
         with self.lock:
             busy = [worker.claim for worker in self.workers if worker.claim is not None]
             in_hand = busy + self.ahead
-            if any(claim.lane == SUSPECTS for claim in in_hand):
+            alone: bool | None = not in_hand
+            if busy and not self.ahead and all(
+                    worker.claim is None or now - worker.since > SUSPECT_SECONDS
+                    for worker in self.workers):
+                alone = None
+            elif any(claim.lane == SUSPECTS for claim in in_hand):
                 return 0, {}, False
             free = self.slots - len(busy)
             ahead = 0
@@ -247,11 +274,12 @@ class Dispatcher:
             for lane, width in self.widths.items():
                 if width is not None:
                     busy_there = sum(claim.lane == lane for claim in in_hand)
-                    rooms[lane] = max(0, width - busy_there if ahead == 0
-                                      else max(width, ahead // 2) - busy_there)
-            return max(wanted, 0), rooms, not in_hand
+                    most = width if ahead == 0 or lane in self._blocked \
+                        else max(width, ahead // 2)
+                    rooms[lane] = max(0, most - busy_there)
+            return max(wanted, 0), rooms, alone
 
-    def _startable(self, busy) -> int:
+    def _startable(self, busy: Iterable[Claim]) -> int:
         """How many of the jobs claimed ahead have room in their lanes."""
         there = Counter(claim.lane for claim in busy)
         startable = 0
@@ -262,15 +290,20 @@ class Dispatcher:
                 startable += 1
         return startable
 
-    def _overtaken(self, now: float) -> list:
+    def _overtaken(self, now: float) -> list[Claim]:
         """What was claimed ahead of a job that takes long: others may take it."""
         with self.lock:
-            if not self.ahead or len(self.workers) < self.slots or not all(
-                    worker.claim is not None and now - worker.since > RETURN_SECONDS
-                    for worker in self.workers):
-                return []
-            unstarted, self.ahead = self.ahead, []
-            self.mean = RETURN_SECONDS
+            slow = [worker.claim.lane for worker in self.workers
+                    if worker.claim is not None and now - worker.since > RETURN_SECONDS]
+            self._blocked = {lane for lane, width in self.widths.items()
+                             if width is not None and slow.count(lane) >= width}
+            everybody = len(slow) == self.slots
+            unstarted = [claim for claim in self.ahead
+                         if everybody or claim.lane in self._blocked]
+            if unstarted:
+                self.ahead = [claim for claim in self.ahead if claim not in unstarted]
+            if everybody and unstarted:
+                self.mean = RETURN_SECONDS
             return unstarted
 
     def _man(self) -> None:
@@ -283,11 +316,16 @@ class Dispatcher:
             worker.thread.start()
             idle += 1
 
-    def _stop_those(self, gone, now: float) -> None:
+    def _running(self) -> list[tuple[Worker, Claim, JobContext]]:
+        """(worker, claim, context) of what runs, each with what belongs to it."""
+        with self.lock:
+            return [(worker, worker.claim, worker.context) for worker in self.workers
+                    if worker.claim is not None and worker.context is not None]
+
+    def _stop_those(self, gone: Collection[tuple[int, int]], now: float) -> None:
         """Jobs in hand that were cancelled or taken away: ask them to stop."""
-        for worker in list(self.workers):
-            claim, context = worker.claim, worker.context
-            if claim is None or (claim.id, claim.token) not in gone or context is None:
+        for worker, claim, context in self._running():
+            if (claim.id, claim.token) not in gone:
                 continue
             context.stop()
             if worker.cancelled_at is None:
@@ -297,10 +335,8 @@ class Dispatcher:
 
     def _end_overdue(self, now: float) -> None:
         """Fence off the attempts that are past their time limit."""
-        for worker in list(self.workers):
-            claim, context = worker.claim, worker.context
-            if claim is None or context is None or context.expires is None \
-                    or now < context.expires:
+        for worker, claim, context in self._running():
+            if context.expires is None or now < context.expires:
                 continue
             context.stop()
             seconds = now - worker.since
@@ -310,7 +346,8 @@ class Dispatcher:
                 claim, context, error, worker.name, lifecycle.TIMED_OUT)
             self._abandon(worker, claim, outcome)
 
-    def _abandon(self, worker: Worker, claim, outcome: Outcome | None = None) -> None:
+    def _abandon(self, worker: Worker, claim: Claim,
+                 outcome: Outcome | None = None) -> None:
         """Leave a thread to itself; its slot goes to a fresh one."""
         with self.lock:
             if worker.claim is not claim:
@@ -332,7 +369,7 @@ class Dispatcher:
             # More may follow, after whatever is waiting.
             self._pruned += PRUNE_SECONDS - self._settings.retain_interval
 
-    def _nap(self, now: float, round) -> float:
+    def _nap(self, now: float, round: Round) -> float:
         """Seconds until something has to be looked at."""
         if round.more:
             return 0.0
@@ -355,12 +392,11 @@ class Dispatcher:
         """The end: what is claimed ahead goes back, what runs may end in time."""
         with self.lock:
             unstarted, self.ahead = self.ahead, []
-            running = [(worker, worker.claim, worker.context)
-                       for worker in self.workers if worker.claim is not None]
-            if self._stop_by is None:
-                grace = self._settings.grace_seconds if self._grace is None else self._grace
+            grace = self._settings.grace_seconds if self._grace is None else self._grace
+            if self._stop_by is None or now + grace < self._stop_by:
                 self._stop_by = now + grace
             self.lock.notify_all()
+        running = self._running()
         overtime = now >= self._stop_by
         hand_back = []
         if overtime:
@@ -382,7 +418,7 @@ class Dispatcher:
 
     # -- in the threads of the workers
 
-    def next_claim(self, worker: Worker):
+    def next_claim(self, worker: Worker) -> tuple[Claim, JobContext] | None:
         """The next job for a worker, when there is one; None: go."""
         with self.lock:
             while True:
@@ -394,14 +430,14 @@ class Dispatcher:
                         self.bell.ring()
                     worker.claim, worker.since = claim, time.monotonic()
                     worker.cancelled_at = None
-                    worker.context = JobContext(
+                    worker.context = context = JobContext(
                         claim.id, partial(elsewhere, self.db, self.path), self.bell.ring)
-                    return claim
+                    return claim, context
                 if not self.running:
                     return None
                 self.lock.wait()
 
-    def _pick(self):
+    def _pick(self) -> Claim | None:
         for position, claim in enumerate(self.ahead):
             width = self.widths.get(claim.lane)
             if width is None or width > sum(
@@ -418,7 +454,8 @@ class Dispatcher:
             now = time.monotonic()
             taken = now - worker.since
             self.mean = taken if self.mean is None else 0.8 * self.mean + 0.2 * taken
-            self.conflicts += worker.context.conflicts
+            if worker.context is not None:
+                self.conflicts += worker.context.conflicts
             self.done_count += 1
             worker.claim = None
             self.finished.append((now, outcome))

@@ -1,0 +1,197 @@
+"""Faults that a reader has found in the runtime, each as it was met."""
+import errno
+import logging
+import unittest
+from unittest import mock
+
+import transaction
+from ZODB.POSException import StorageError
+from zope.component import adapter, getGlobalSiteManager, provideHandler
+
+from lovely.remotetask import interfaces, processor
+from lovely.remotetask.runtime import dispatcher, publication
+from lovely.remotetask.runtime.publication import OUTAGE_TRIES
+from lovely.remotetask.tests.support import Gate, ServiceCase
+
+
+class Refused:
+    """A data manager of something else, which cannot be reached at the commit."""
+
+    transaction_manager = transaction.manager
+
+    def nothing(self, txn):
+        pass
+
+    abort = tpc_begin = commit = tpc_finish = tpc_abort = nothing
+
+    def tpc_vote(self, txn):
+        raise ConnectionRefusedError("nobody listens")
+
+    def sortKey(self):
+        return "another"
+
+
+class Outages(ServiceCase):
+
+    settings = {"retain_interval": 3600}
+
+    def setUp(self):
+        super().setUp()
+        short = mock.patch.object(publication, "LONGEST_PAUSE", 0.02)
+        short.start()
+        self.addCleanup(short.stop)
+
+    def test_a_subscriber_that_cannot_reach_its_server_is_asked_once(self):
+        """An OSError of a subscriber was taken for the storage's, without end."""
+        calls = []
+
+        @adapter(interfaces.IJobFailed)
+        def tell(event):
+            calls.append(event)
+            raise ConnectionRefusedError("no mail today")
+        provideHandler(tell)
+        self.addCleanup(getGlobalSiteManager().unregisterHandler, tell)
+        self.task("fails", lambda input: 1 / 0, retries=0)
+        jobid = self.add("fails")
+        self.start()
+        self.wait_status(jobid, "error")
+        self.assertEqual(len(calls), 1)
+        self.assertIn("division", self.job(jobid).error)
+
+    def test_another_database_that_is_down_is_the_jobs_own_trouble_in_the_end(self):
+        """The job was run again and again, with all its effects elsewhere."""
+        ran = []
+
+        @self.task("elsewhere", retries=0)
+        def elsewhere(input):
+            ran.append(input)
+            transaction.get().join(Refused())
+        jobid = self.add("elsewhere")
+        self.start()
+        self.wait_status(jobid, "error")
+        self.assertEqual(len(ran), OUTAGE_TRIES)
+        self.assertIn("nobody listens", self.job(jobid).error)
+
+    def test_a_full_disk_charges_nothing_and_is_not_asked_in_a_hurry(self):
+        """Thousands of commits were tried a second, and no line told of it."""
+        self.task("fine", lambda input: input)
+        jobid = self.add("fine", 7)
+        full, votes = [True], []
+        vote = self.db.storage.tpc_vote
+
+        def refuse(txn):
+            if full and (b"runJob" in txn.description or b"failJob" in txn.description):
+                votes.append(txn.description)
+                if len(votes) > OUTAGE_TRIES + 2:
+                    full.clear()
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return vote(txn)
+        with mock.patch.object(self.db.storage, "tpc_vote", refuse):
+            self.start()
+            self.wait_status(jobid, "completed")
+        self.assertEqual(self.job(jobid).failures, 0)
+        self.assertIn("No space left", "".join(self.lines.texts(logging.WARNING)))
+
+    def test_a_storage_that_fails_while_the_task_reads_charges_nothing(self):
+        ran = []
+
+        @self.task("reads", retries=0)
+        def reads(input):
+            ran.append(input)
+            if len(ran) == 1:
+                raise StorageError("the server does not answer")
+        jobid = self.add("reads")
+        self.start()
+        self.wait_status(jobid, "completed")
+        self.assertEqual((len(ran), self.job(jobid).failures), (2, 0))
+
+
+class Waiting(ServiceCase):
+
+    factory = processor.MultiProcessor
+    arguments = {"waitTime": 0.05, "maxThreads": 3}
+    settings = {"retain_interval": 3600}
+
+    def test_a_suspect_that_hangs_does_not_hold_up_the_others_for_ever(self):
+        gate = Gate(self)
+        self.task("hangs", gate)
+        self.task("quick", lambda input: input)
+        suspect = self.add("hangs")
+        self.service.dispatch("a process that died", wanted=1)
+        transaction.commit()
+        with mock.patch.object(dispatcher, "SUSPECT_SECONDS", 0.2):
+            self.start()
+            gate.arrival()
+            self.look()
+            self.assertTrue(self.job(suspect).suspect)
+            self.wait_status(self.add("quick"), "completed")
+        gate.open()
+        self.wait_status(suspect, "completed")
+
+    def test_what_a_full_lane_blocks_goes_back_to_its_place_in_line(self):
+        """It stayed `processing`, and what was more urgent had to wait behind it."""
+        gate, order = Gate(self), []
+
+        @self.task("narrow", lane="narrow", laneWidth=1)
+        def narrow(input):
+            if input == "long":
+                gate()
+            order.append(input)
+        self.task("quick", lambda input: input)
+        self.start()
+        quick = self.service.addMany("quick", range(60))
+        transaction.commit()
+        self.wait_status(quick)  # now it claims ahead
+        self.add("narrow", "long")
+        gate.arrival()
+        jobs = self.service.addMany("narrow", range(20))
+        transaction.commit()
+        self.wait_for(lambda: self.service.counts()["queued"] == 20)
+        urgent = self.add("narrow", "urgent", priority=1)
+        gate.open()
+        self.wait_status([*jobs, urgent])
+        self.assertEqual(order[:2], ["long", "urgent"])
+
+
+class Ending(ServiceCase):
+
+    stuck = True
+    settings = {"retain_interval": 3600}
+
+    def test_the_shortest_of_several_grace_times_counts(self):
+        gate = Gate(self)
+        self.task("gate", gate)
+        jobid = self.add("gate")
+        self.start()
+        gate.arrival()
+        self.service.stopProcessing()
+        self.assertEqual(processor.stop_all(self.db, grace=0), [])
+        self.look()
+        self.assertEqual(self.job(jobid).reason, "handed back")
+
+    def test_a_removed_service_ends_with_one_line(self):
+        self.task("quick", lambda input: input)
+        self.wait_status_of_first()
+        service = self.service
+        thread = processor._threads[self.db, service._p_oid][0]
+        with mock.patch.object(dispatcher, "STUMBLE_SECONDS", 0.01):
+            del self.connection.root()["tasks"]
+            transaction.commit()
+            self.processor().dispatcher.bell.ring()
+            thread.join(20)
+        self.assertFalse(thread.is_alive())
+        self.assertFalse(service.isProcessing())
+        errors = self.lines.texts(logging.ERROR)
+        self.assertEqual(len(errors), 1, errors)
+        self.assertIn("not in the database any more", errors[0])
+        self.connection.root()["tasks"] = service
+        transaction.commit()
+
+    def wait_status_of_first(self):
+        jobid = self.add("quick")
+        self.start()
+        self.wait_status(jobid)
+
+
+if __name__ == "__main__":
+    unittest.main()
