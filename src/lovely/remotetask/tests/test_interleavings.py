@@ -25,7 +25,7 @@ from lovely.remotetask.errors import IllegalMove, NotMine, TaskError, UnknownJob
 from lovely.remotetask.failure import Failure
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.job import CronJob
-from lovely.remotetask.retry import RetryPolicy
+from lovely.remotetask.retry import DEFAULT, RetryPolicy
 from lovely.remotetask.runtime import rescue
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import Outcome
@@ -536,7 +536,8 @@ class Interleavings(RuleBasedStateMachine):
                 assert self.effect_of(id) == (status == "completed"), (id, status)
             assert job.token >= self.tokens.get(id, 0)
             self.tokens[id] = job.token
-            assert job.failures <= RETRIES + 1 or job.task == "good"
+            retries = RETRIES if job.task in ("bad", "later") else DEFAULT.retries
+            assert job.failures <= retries + 1, (job.task, job.failures)
             assert job.crashes <= CRASH_LIMIT
             assert 0 <= job.startedCount
             if job.crashes >= CRASH_LIMIT:
