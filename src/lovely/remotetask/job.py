@@ -212,6 +212,24 @@ class Job(Persistent):
         self._move(lifecycle.QUEUED, lifecycle.HANDED_BACK, token=self.token + 1,
                    handbacks=self.handbacks + 1, startedCount=self.startedCount - 1)
 
+    def give_back(self, now: int) -> None:
+        """Its process stops.  If it may run at most once, and its start is on record,
+        its code may have had effects."""
+        if self.recordedStatus == lifecycle.QUEUED:
+            self.start(now)
+        elif self.once:
+            self.interrupt(now)
+            return
+        self.hand_back()
+
+    def interrupt(self, now: int) -> None:
+        """End in error: its process stops, and it may run at most once."""
+        self._allow(lifecycle.ERROR, lifecycle.PROCESSING)
+        failure = Failure("ProcessStopped", "the process that ran it was stopped")
+        self.note_attempt(failure, now, lifecycle.INTERRUPTED)
+        self._move(lifecycle.ERROR, lifecycle.INTERRUPTED, completed=now,
+                   suspect=False, error=failure.text)
+
     def lose_process(self, now: int, limit: int, once: bool) -> None:
         """Its process died.  The first time it only becomes a suspect."""
         self._allow(lifecycle.QUEUED, lifecycle.PROCESSING)

@@ -25,6 +25,7 @@ STEPS = {
     "fail, again at once": (
         {PROCESSING}, QUEUED, lambda job, now: job.fail_and_wait(FAILURE, now, 0)),
     "hand back": ({PROCESSING}, QUEUED, lambda job, now: job.hand_back()),
+    "interrupt": ({PROCESSING}, ERROR, lambda job, now: job.interrupt(now)),
     "lose the process": (
         {PROCESSING}, QUEUED, lambda job, now: job.lose_process(now, 3, False)),
     "cancel": ({STARTLATER, DELAYED, QUEUED, PROCESSING}, CANCELLED,
