@@ -225,7 +225,7 @@ def _said(service) -> str:
 @contextmanager
 def _commits(db) -> Iterator[tuple[Bell, float]]:
     """A bell that rings at every commit, and the longest nap beside it."""
-    listener = _Commits(Bell())
+    listener = EveryCommit(Bell())
     heard = listener.attach(db, ())
     try:
         yield listener.bell, 1.0 if heard else GLANCE
@@ -234,7 +234,7 @@ def _commits(db) -> Iterator[tuple[Bell, float]]:
             listener.detach()
 
 
-class _Commits(InvalidationListener):
+class EveryCommit(InvalidationListener):
     """Rings whatever was changed."""
 
     def _invalidate(self, tid, oids) -> None:

@@ -8,10 +8,8 @@ Stopping goes back the same way: each step leaves behind what undoes it.
 """
 import logging
 import os
-import signal
 import sys
-import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from zope.event import notify
 from zope.interface import implementer
@@ -23,6 +21,7 @@ from lovely.remotetask.app.interfaces import IAtWork
 from lovely.remotetask.app.problems import CannotStart
 from lovely.remotetask.app.terminal import Terminal
 from lovely.remotetask.app.web import WebServer
+from lovely.remotetask.signals import stop_signals
 
 log = logging.getLogger("lovely.remotetask.app")
 
@@ -31,7 +30,6 @@ log = logging.getLogger("lovely.remotetask.app")
 GRACE_SECONDS = 0.5
 
 LOOK_UP_SECONDS = 0.2
-STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 class Application:
@@ -142,24 +140,6 @@ def run(directory="var", host="127.0.0.1", port=8080, *, example=None, threads=4
             running.stop()
         print("Stopped.", file=out, flush=True)
         return 0
-
-
-@contextmanager
-def stop_signals():
-    """An event that the first signal sets; the second one stops at once."""
-    asked = threading.Event()
-
-    def handle(number, frame):
-        if asked.is_set():
-            os._exit(128 + number)
-        asked.set()
-
-    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def greeting(running):

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import zope.component
 
@@ -14,10 +14,10 @@ from lovely.remotetask.cli.output import Output
 from lovely.remotetask.cli.problems import DATABASE, DONE, FAILED, NoDatabase, NoSuchService
 from lovely.remotetask.cli.services import choose, find_all
 from lovely.remotetask.cli.socket import Server, path_for
+from lovely.remotetask.signals import stop_signals
 
 log = logging.getLogger("lovely.remotetask")
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 LOOK_SECONDS = 0.5   # between two looks whether the storage is still there
 
 
@@ -168,21 +168,3 @@ def _until(asked, out: Output) -> int:
             out.complain(f"the storage has gone for good: {error}")
             return DATABASE
     return DONE
-
-
-@contextmanager
-def stop_signals():
-    """An event that the first signal sets; the second one stops at once."""
-    asked = threading.Event()
-
-    def handle(number, frame):
-        if asked.is_set():
-            os._exit(128 + number)
-        asked.set()
-
-    before = {number: signal.signal(number, handle) for number in SIGNALS}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,15 +15,8 @@ from zope.component import provideUtility
 
 from lovely.remotetask import processor
 from lovely.remotetask.interfaces import ITask
-from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener
 from lovely.remotetask.service import TaskService
-
-
-class Commits(InvalidationListener):
-    """Rings at every commit."""
-
-    def _invalidate(self, tid, oids):
-        self.bell.ring()
+from lovely.remotetask.tests.support import Commits
 
 
 def main(path, examples, threads, files):
@@ -34,9 +27,7 @@ def main(path, examples, threads, files):
     for name, task in tasks.make_tasks("", None).items():
         provideUtility(task, ITask, name)
     db = ZODB.DB(FileStorage(path))
-    bell = Bell()
-    if not Commits(bell).attach(db, ()):
-        sys.exit("the storage does not tell of commits")
+    bell = Commits(db).bell
     connection = db.open()
     root = connection.root()
     if "tasks" not in root:

@@ -1,4 +1,4 @@
-"""What the tests share: a database with a service in it, a clock, bounded waits."""
+"""What the tests share: a database with a service in it, bounded waits."""
 import logging
 import os
 import shutil
@@ -20,49 +20,22 @@ from zope.component.hooks import setHooks, setSite
 from zope.security.management import endInteraction
 from zope.site.testing import siteSetUp, siteTearDown
 
-from lovely.remotetask import clock, processor
+from lovely.remotetask import processor
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.runtime import dispatcher
-from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener
+from lovely.remotetask.runtime.wakeup import Bell
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
-
-BOUND = 30.0  # seconds that a wait takes at most; nothing here takes long
-
-
-class SimulatedClock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self, seconds: float = 1_800_000_000.0):
-        self.now = round(seconds * 1_000_000)
-
-    def micros(self) -> int:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += round(seconds * 1_000_000)
+from lovely.remotetask.testing import BOUND, EveryCommit
 
 
-@contextmanager
-def simulated_clock(seconds: float = 1_800_000_000.0):
-    """Everybody asks a simulated clock."""
-    before, clock.current = clock.current, SimulatedClock(seconds)
-    try:
-        yield clock.current
-    finally:
-        clock.current = before
-
-
-class Commits(InvalidationListener):
-    """Rings at every commit in a database."""
+class Commits(EveryCommit):
+    """Rings at every commit in a database, from the beginning."""
 
     def __init__(self, db):
         super().__init__(Bell())
         if not self.attach(db, ()):
             raise AssertionError("the storage does not tell of commits")
-
-    def _invalidate(self, tid, oids):
-        self.bell.ring()
 
 
 class Gate:

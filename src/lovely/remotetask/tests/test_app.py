@@ -231,7 +231,7 @@ class TheLife(TestCase):
     def test_a_second_signal_stops_at_once(self):
         stubborn = Process(code=(
             "import threading\n"
-            "from lovely.remotetask.app.server import stop_signals\n"
+            "from lovely.remotetask.signals import stop_signals\n"
             "with stop_signals() as asked:\n"
             "    print('ready'); asked.wait(); print('asked')\n"
             "    threading.Event().wait()\n"))

@@ -31,7 +31,8 @@ from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import Outcome
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
-from lovely.remotetask.tests.support import SimulatedClock, effect
+from lovely.remotetask.testing import SimulatedClock
+from lovely.remotetask.tests.support import effect
 
 FINISHED = lifecycle.FINISHED
 CRASH_LIMIT = 3
@@ -163,7 +164,7 @@ class Interleavings(RuleBasedStateMachine):
     @initialize()
     def build(self):
         setUp()
-        self.clock = clock.current = SimulatedClock()
+        self.clock = clock.current = SimulatedClock(1_800_000_000)
         self.db = ZODB.DB(MappingStorage())
         self.user = Connected(self.db)
         self.user.manager.begin()

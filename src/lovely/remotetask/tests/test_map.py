@@ -64,6 +64,7 @@ FLOORS = {
     },
     "hall": {
         "startup": "which services start with the database",
+        "signals": "how a process is asked to stop",
         "options": "the options of one add, checked before anything is stored",
         "reading": "what can be asked of a service",
         "desk": "the verbs by which jobs are run",

@@ -20,7 +20,8 @@ from lovely.remotetask.processor import MultiProcessor, SimpleProcessor
 from lovely.remotetask.runtime import frames
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
-from lovely.remotetask.tests.support import ServiceCase, effect, simulated_clock
+from lovely.remotetask.testing import simulated_clock
+from lovely.remotetask.tests.support import ServiceCase, effect
 
 START = 1_800_000_000  # a whole minute, and a whole hour
 
