@@ -6,12 +6,15 @@ drop a slip into the inbox; the clerk makes index, lanes and schedule agree.
 """
 import heapq
 import logging
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from transaction.interfaces import TransientError
+from ZODB.POSException import POSError, POSKeyError
 from zope.event import notify
 
 from lovely.remotetask import clock, events, lifecycle
-from lovely.remotetask.failure import in_log
+from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.job import CronJob, Job
 from lovely.remotetask.missed import due as due_instants
 from lovely.remotetask.settings import Settings
@@ -23,6 +26,28 @@ DUE_LIMIT = 100         # scheduled jobs brought due per round; the queue gets i
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
 PRUNED = {lifecycle.COMPLETED: "retain_completed", lifecycle.CANCELLED: "retain_completed",
           lifecycle.ERROR: "retain_errors"}
+
+
+def concerns_all(error: BaseException) -> bool:
+    """Whether an error is a conflict or of the storage, and so of no single job."""
+    return isinstance(error, TransientError) \
+        or isinstance(error, POSError) and not isinstance(error, POSKeyError)
+
+
+@contextmanager
+def guarding(job):
+    """What is wrong with one job, its task or a subscriber stops nobody else.
+
+    It is logged.  The event of a move comes last: when a subscriber raises, the move
+    is made, and he is not asked again.
+    """
+    try:
+        yield
+    except Exception as error:
+        if concerns_all(error):
+            raise
+        log.error("job %s (%s): trouble while it was moved, the books go on:\n%s",
+                  job.id, in_log(job.task), marked(traceback_of(error)))
 
 
 class Claim(NamedTuple):
@@ -161,22 +186,28 @@ class Clerk:
                 cron.firedUpTo = self.base
             else:
                 cron.firedUpTo = cron.micros("created") if is_new else self.now
-            self._watch(cron, lambda: cron.schedule.next_after(
+            cron.scheduledFor = self._ask(cron, lambda: cron.schedule.next_after(
                 clock.from_micros(cron.firedUpTo)))
-        if cron.scheduledFor is not None:
-            self.service.scheduled.put(cron.id, clock.to_micros(cron.scheduledFor))
+        self._await_next(cron)
 
-    def _watch(self, cron, work_out) -> None:
-        """Learn the next moment of a schedule; one that is broken stops nobody else."""
+    def _ask(self, cron, question):
+        """What its schedule answers; None from one that is broken."""
         try:
-            cron.scheduledFor = work_out()
+            return question()
         except Exception as error:
+            if concerns_all(error):
+                raise
             cron.broken = f"{type(error).__name__}: {error}"
-            cron.scheduledFor = None
-            log.exception("schedule of job %s (%s) is broken, it does not fire until "
-                          "it is updated", cron.id, in_log(cron.task))
+            log.error("schedule of job %s (%s) is broken, it does not fire until it is "
+                      "updated:\n%s", cron.id, in_log(cron.task),
+                      marked(traceback_of(error)))
+            return None
+
+    def _await_next(self, cron) -> None:
         if cron.scheduledFor is None:
             self.service.scheduled.remove(cron.id)
+        else:
+            self.service.scheduled.put(cron.id, clock.to_micros(cron.scheduledFor))
 
     def _tell_parent(self, job) -> None:
         cron = self.service.jobs.get(job.parent) if job.isRun else None
@@ -219,20 +250,15 @@ class Clerk:
             self._settle_cron(cron, is_new=False)  # it was changed just now
             return
         settings = service_settings(self.service)
-
-        def work_out():
-            due = due_instants(
-                cron.schedule, clock.from_micros(cron.firedUpTo),
-                clock.from_micros(self.now), missed=cron.missed,
-                bound=settings.missed_bound, grace=settings.missed_grace)
-            for instant in due.fire:
-                self._fire_one(cron, instant)
-            return due.next
-
-        self._watch(cron, work_out)
+        due = self._ask(cron, lambda: due_instants(
+            cron.schedule, clock.from_micros(cron.firedUpTo),
+            clock.from_micros(self.now), missed=cron.missed,
+            bound=settings.missed_bound, grace=settings.missed_grace))
         cron.firedUpTo = self.now
-        if cron.scheduledFor is not None:
-            self.service.scheduled.put(cron.id, clock.to_micros(cron.scheduledFor))
+        cron.scheduledFor = None if due is None else due.next
+        self._await_next(cron)
+        for instant in () if due is None else due.fire:
+            self._fire_one(cron, instant)
 
     def _fire_one(self, cron, instant) -> None:
         if cron.overlap == "allow" or not self._unfinished(cron):
@@ -250,9 +276,9 @@ class Clerk:
                 return True
         return False
 
-    def make_run(self, cron, instant, arrival=None):
+    def make_run(self, cron, instant, arrival=None, guard=guarding):
         """The child job that does the work of one firing; *arrival*: its place in
-        line, where that is not the end."""
+        line, where that is not the end.  guard: what surrounds each event."""
         job = Job(self.service.jobs.new_ids()[0], cron.task, cron.__dict__.get("input"),
                   created=self.now)
         job.__parent__ = self.service
@@ -263,9 +289,11 @@ class Clerk:
         job.parent = cron.id
         job.isRun = True
         self.service.jobs.add(job)
-        notify(events.JobAdded(job))
-        job.enqueue(self.service.queue.next_arrival(self.now)
-                    if arrival is None else arrival)
+        with guard(job):
+            notify(events.JobAdded(job))
+        with guard(job):
+            job.enqueue(self.service.queue.next_arrival(self.now)
+                        if arrival is None else arrival)
         cron.note_run(instant, job)
         self.settle(job)
         return job

@@ -2,9 +2,13 @@
 import threading
 
 import transaction
+from ZODB.POSException import ConflictError
+from zope.component import adapter, provideHandler
 
 from lovely.remotetask import processor
-from lovely.remotetask.tests.support import BOUND, Gate, ServiceCase
+from lovely.remotetask.interfaces import IJobAdded, IJobQueued
+from lovely.remotetask.testing import BOUND, simulated_clock
+from lovely.remotetask.tests.support import Gate, ServiceCase
 
 
 class AtMostOnce(ServiceCase):
@@ -70,3 +74,84 @@ class AtMostOnce(ServiceCase):
         self.service.check(repair=True)
         self.assertEqual(self.job(jobid).reason, "interrupted")
         self.assertEqual(self.service.check(), [])
+
+
+class Mishap(Exception):
+    """What the subscribers of these tests raise."""
+
+
+class BadSubscriber(ServiceCase):
+    """One raises at each event of a kind, as long as `raising` is true."""
+
+    raising = True
+
+    def raise_at(self, event, error=Mishap):
+        told = []
+
+        @adapter(event)
+        def subscriber(event):
+            if self.raising:
+                told.append(event.job.id)
+                raise error("mail server away")
+
+        provideHandler(subscriber)
+        self.addCleanup(setattr, self, "raising", False)
+        return told
+
+    def tearDown(self):
+        self.raising = False
+        super().tearDown()
+
+
+class CronRuns(BadSubscriber):
+
+    def cron(self, **options):
+        self.task("work", lambda input: input)
+        cron = self.service.addCronJob("work", schedule="* * * * *", **options)
+        transaction.commit()
+        self.service.process()
+        transaction.commit()
+        return cron
+
+    def fired(self, cron):
+        self.service.process()
+        transaction.commit()
+        self.assertEqual(self.service.check(), [])
+        job = self.job(cron)
+        self.assertIsNone(job.broken)
+        return [run.status for run in job.runs]
+
+    def test_a_subscriber_that_raises_does_not_break_the_schedule(self):
+        """The cron job was broken for good, and its run in no book."""
+        self.fires_beside_trouble(IJobAdded)
+
+    def test_nor_does_one_that_hears_of_its_turn(self):
+        self.fires_beside_trouble(IJobQueued)
+
+    def fires_beside_trouble(self, event):
+        with simulated_clock() as clock:
+            cron = self.cron()
+            told = self.raise_at(event)
+            clock.advance(61)
+            self.assertEqual(self.fired(cron), ["completed"])
+            self.assertEqual(len(told), 1)
+            clock.advance(60)
+            self.assertEqual(self.fired(cron), 2 * ["completed"])
+
+    def test_a_conflict_while_it_fires_is_no_fault_of_the_schedule(self):
+        with simulated_clock() as clock:
+            cron = self.cron()
+            self.raise_at(IJobAdded, ConflictError)
+            clock.advance(61)
+            with self.assertRaises(ConflictError):
+                self.service.process()
+            transaction.abort()
+            self.raising = False
+            self.assertEqual(self.fired(cron), ["completed"])
+
+    def test_who_asks_for_a_run_now_is_told(self):
+        cron = self.cron()
+        self.raise_at(IJobAdded)
+        with self.assertRaises(Mishap):
+            self.service.runNow(cron)
+        transaction.abort()
