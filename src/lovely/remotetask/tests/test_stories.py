@@ -1,6 +1,10 @@
 """The pages of the documentation, run as tests."""
 import doctest
 import logging
+import os
+import subprocess
+import sys
+import tempfile
 import threading
 import unittest
 from pathlib import Path
@@ -114,9 +118,25 @@ class TheMap(unittest.TestCase):
         self.assertEqual(listed, wanted)
 
 
+class TheScript(unittest.TestCase):
+
+    def test_the_script_runs_its_jobs_and_ends(self):
+        with tempfile.TemporaryDirectory() as directory:
+            for _ in range(2):  # the second time the service is there
+                done = subprocess.run(
+                    [sys.executable, str(CHECKOUT / "examples" / "script.py"),
+                     str(Path(directory) / "Data.fs")],
+                    capture_output=True, text=True, timeout=WAIT_SECONDS * 3,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+                self.assertEqual(
+                    (done.returncode, done.stdout, done.stderr),
+                    (0, "Hello Ada\nHello Grace\nHello Alan\n", ""))
+
+
 def test_suite():
     suite = unittest.TestSuite()
-    suite.addTest(unittest.defaultTestLoader.loadTestsFromTestCase(TheMap))
+    for case in (TheMap, TheScript):
+        suite.addTest(unittest.defaultTestLoader.loadTestsFromTestCase(case))
     for name in STORIES:
         suite.addTest(story(name))
     return suite
