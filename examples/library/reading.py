@@ -3,6 +3,7 @@
 Reads text and never imports it; knows neither the database nor the service.
 """
 import ast
+import gc
 import io
 import threading
 import tokenize
@@ -16,9 +17,9 @@ SHOWN = "read "  # stands before the path in what the compiler says of a file
 
 # Python 3.11 counts the depth of the syntax trees that several threads make at once
 # for all of them together, and says "SystemError: AST constructor recursion depth
-# mismatch".  We make one at a time; tracebacks, which make trees too, do not ask us.
+# mismatch".  A thread loses its turn while it makes one only when garbage is collected
+# in between: so none is, and nobody else, a traceback for one, can make a tree then.
 _parsing = threading.Lock()
-TRIES = 20
 
 # What is doubtful in the files that are read is not ours to repair.
 warnings.filterwarnings("ignore", module=SHOWN)
@@ -71,13 +72,14 @@ def text_of(source: bytes) -> str:
 
 
 def tree_of(text: str, name: str) -> ast.Module:
-    for _ in range(TRIES):
+    with _parsing:
+        collects = gc.isenabled()
+        gc.disable()
         try:
-            with _parsing:
-                return ast.parse(text, name)
-        except SystemError:
-            pass
-    return ast.parse(text, name)
+            return ast.parse(text, name)
+        finally:
+            if collects:
+                gc.enable()
 
 
 def module_of(path: str) -> str:
