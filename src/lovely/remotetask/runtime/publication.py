@@ -22,7 +22,8 @@ from ZODB.POSException import POSKeyError, StorageError
 
 from lovely.remotetask import lifecycle
 from lovely.remotetask.clerk import Claim
-from lovely.remotetask.errors import NotMine, ServiceGone, StorageClosed
+from lovely.remotetask.errors import (
+    NotMine, ServiceGone, StorageClosed, TaskError)
 from lovely.remotetask.failure import Failure, in_log, marked, traceback_of
 from lovely.remotetask.job import Job
 from lovely.remotetask.retry import CONFLICT_TRIES, conflict_pause
@@ -234,7 +235,7 @@ class Publication:
                               context.label, marked(traceback_of(trouble)))
                     silently = True
             else:
-                _tell(context, outcome, failure)
+                _tell(context, outcome, error, failure)
                 return outcome
 
     def start_once(self, claim: Claim, worker: str) -> None:
@@ -271,11 +272,15 @@ class Publication:
                 self.abort()
 
 
-def _tell(context: JobContext, outcome: Outcome, failure: Failure) -> None:
-    if outcome.status == lifecycle.ERROR:
-        log.error("%s: %s\n%s", context.label, outcome.note, marked(failure.traceback))
-    else:
+def _tell(context: JobContext, outcome: Outcome, error: BaseException,
+          failure: Failure) -> None:
+    """The line for a failed attempt, and what led to it, if that is not expected."""
+    if outcome.status != lifecycle.ERROR:
         log.warning("%s: %s", context.label, outcome.note)
+    elif isinstance(error, TaskError):
+        log.error("%s: %s", context.label, outcome.note)
+    else:
+        log.error("%s: %s\n%s", context.label, outcome.note, marked(failure.traceback))
 
 
 def _not_mine(claim: Claim, gone: NotMine) -> Outcome:

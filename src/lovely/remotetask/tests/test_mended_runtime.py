@@ -146,7 +146,9 @@ class Waiting(ServiceCase):
         gate.arrival()
         jobs = self.service.addMany("narrow", range(20))
         transaction.commit()
-        self.wait_for(lambda: self.service.counts()["queued"] == 20)
+        working = self.processor().dispatcher
+        self.wait_for(lambda: "narrow" in working._blocked
+                      and self.service.counts()["queued"] == 20)
         urgent = self.add("narrow", "urgent", priority=1)
         gate.open()
         self.wait_status([*jobs, urgent])
