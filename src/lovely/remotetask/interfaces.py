@@ -108,7 +108,7 @@ class ISchedule(Interface):
     """When a cron job is due."""
 
     def next_after(moment):
-        """The first due moment later than this one, or None."""
+        """The first due moment later than this one, an aware datetime; or None."""
 
     def describe():
         """The schedule in plain words."""

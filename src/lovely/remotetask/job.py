@@ -2,6 +2,7 @@
 from typing import NamedTuple
 
 from persistent import Persistent
+from transaction.interfaces import TransientError
 from zope.event import notify
 from zope.interface import implementer
 
@@ -10,7 +11,7 @@ from lovely.remotetask.errors import BadOption, BadSchedule, IllegalMove
 from lovely.remotetask.failure import Failure, text_of
 from lovely.remotetask.interfaces import ICronJob, IJob
 from lovely.remotetask.payload import unpack
-from lovely.remotetask.schedule import Schedule
+from lovely.remotetask.schedule import Foreign, Schedule
 
 ATTEMPTS_KEPT = 20
 RUNS_KEPT = 50
@@ -341,6 +342,8 @@ class CronJob(Job):
             raise BadSchedule("give a schedule, or fields, or a delay: only one of them")
         fields.update(delay=delay, text=schedule, timezone=timezone)
         made = make_schedule(**fields, anchor=self.created)
+        if isinstance(made, Foreign):
+            try_schedule(made, self.created)
         status = lifecycle.CRONJOB if made is not None else lifecycle.DELAYED
         if self.recordedStatus in (lifecycle.STARTLATER, status):
             self._enter(status, None)
@@ -412,4 +415,17 @@ def make_schedule(minute, hour, dayOfMonth, month, dayOfWeek, delay, text, timez
         return Schedule(minute, hour, dayOfMonth, month, dayOfWeek, timezone)
     if isinstance(text, str):
         return schedule.parse(text, timezone, anchor)
-    return text
+    return Foreign(text)
+
+
+def try_schedule(made: Foreign, moment) -> None:
+    """Raise BadSchedule where what was given does not answer like an ISchedule."""
+    try:
+        made.next_after(moment)
+        made.describe()
+    except (BadSchedule, TransientError):
+        raise
+    except Exception as error:
+        raise BadSchedule(
+            f"{made.given!r} is no schedule: give cron text or an ISchedule"
+            f" ({type(error).__name__}: {error})") from error

@@ -8,6 +8,7 @@ from lovely.remotetask.errors import BadSchedule
 from lovely.remotetask.schedule import Recurrence
 
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+LOOKS = 200  # More only for a schedule that answers otherwise each time.
 
 # What becomes of the instants nobody was there to fire, and of an instant
 # that comes while the run before it goes on.
@@ -78,7 +79,10 @@ def _latest(schedule: Recurrence, after: datetime, until: datetime,
             return None
         look = min(2 * look, until - after)
     end = until
-    while (later := schedule.next_after(found)) is not None and later <= until:
+    for _ in range(LOOKS):
+        later = schedule.next_after(found)
+        if later is None or later > until:
+            break
         middle = later + (end - later) / 2
         beyond = schedule.next_after(middle)
         if beyond is None or beyond > until:

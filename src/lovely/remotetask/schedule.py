@@ -6,6 +6,8 @@
          ├─ Schedule   lists of minutes, hours and days
          └─ CronText   the same as cron text
 
+    Foreign            an ISchedule of somebody else, whose answers are looked at
+
 ``parse`` reads any of them from text.  Daylight saving is said in
 docs/schedules.txt.
 """
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field, fields
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import groupby, islice
+from typing import Any
 
 from cronsim import CronSim
 
@@ -126,6 +129,33 @@ class Interval(Recurrence):
         anchor = self.anchor or EPOCH
         step = timedelta(seconds=self.seconds)
         return anchor + ((since - anchor) // step + 1) * step
+
+
+@dataclass(frozen=True, repr=False)
+class Foreign(Recurrence):
+    """The ISchedule of somebody else.
+
+    One that stands still would be asked for ever: an answer that is not later
+    than the question, or that is no aware datetime, is a BadSchedule.
+    """
+
+    given: Any
+
+    def next_after(self, moment: datetime) -> datetime | None:
+        found = self.given.next_after(moment)
+        if found is None:
+            return None
+        if not isinstance(found, datetime) or found.utcoffset() is None:
+            wrong = "is no aware datetime"
+        elif found <= moment:
+            wrong = f"is not later than {moment}"
+        else:
+            return found.astimezone(UTC)
+        raise BadSchedule(f"{type(self.given).__name__}.next_after has answered "
+                          f"{found!r}, which {wrong}")
+
+    def describe(self) -> str:
+        return str(self.given.describe())
 
 
 class WallClock(Recurrence):

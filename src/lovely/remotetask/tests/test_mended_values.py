@@ -1,9 +1,14 @@
 """Values that belong to one: inputs, schedules, options, settings and frames."""
+from datetime import UTC, datetime, timedelta, timezone
+
 import transaction
 from persistent.mapping import PersistentMapping
 
-from lovely.remotetask.errors import BadInput
+from lovely.remotetask.errors import BadInput, BadSchedule
+from lovely.remotetask.missed import due
 from lovely.remotetask.payload import lend, pack
+from lovely.remotetask.schedule import Foreign
+from lovely.remotetask.testing import simulated_clock
 from lovely.remotetask.tests.support import ServiceCase
 
 SMALL = {"names": ["a", "b"], "pair": (1, [2])}
@@ -117,3 +122,109 @@ class InputsAreNobodysElse(ServiceCase):
             with self.assertRaises(BadInput):
                 self.service.add("any", input)
         self.assertEqual(len(self.service.jobs), 0)
+
+
+START = datetime(2027, 1, 15, 8, tzinfo=UTC)
+SECOND, MICROSECOND = timedelta(seconds=1), timedelta(microseconds=1)
+
+
+class TooOften(BaseException):
+    """A schedule is asked again and again."""
+
+
+class Odd:
+    """A schedule that answers well to the first question, and then in an odd way."""
+
+    def __init__(self, way, asked=0):
+        self.way, self.asked = way, asked
+
+    def next_after(self, moment):
+        self.asked += 1
+        if self.asked > 20_000:
+            raise TooOften
+        return moment + SECOND if self.asked == 1 else WAYS[self.way](moment, self.asked)
+
+    def describe(self):
+        return "Odd"
+
+
+WAYS = {
+    "standing": lambda moment, asked: moment.replace(microsecond=0),
+    "back": lambda moment, asked: moment - SECOND,
+    "naive": lambda moment, asked: moment.replace(tzinfo=None) + SECOND,
+    "number": lambda moment, asked: 5,
+}
+
+
+class Fitful(Odd):
+    """Goes on in tiny steps from its last answer, and names nothing after others."""
+
+    last = None
+
+    def next_after(self, moment):
+        super().next_after(moment)
+        if self.asked > 2 and moment != self.last:
+            return None
+        self.last = moment + MICROSECOND
+        return self.last
+
+
+class SchedulesOfOthers(ServiceCase):
+    """A schedule that is odd breaks itself, and holds up nobody."""
+
+    storage = "mapping"
+
+    def setUp(self):
+        super().setUp()
+        simulated = simulated_clock(START.timestamp())
+        self.clock = simulated.__enter__()
+        self.addCleanup(simulated.__exit__, None, None, None)
+        self.task("any", lambda input: None)
+
+    def run_for(self, seconds):
+        self.service.process()
+        self.clock.advance(seconds)
+        self.service.process()
+        transaction.commit()
+
+    def test_what_is_no_schedule_is_refused(self):
+        class Wordless:
+            def next_after(self, moment):
+                return moment + SECOND
+
+        for wrong in 5, b"* * * * *", object, Odd, Wordless():
+            with self.subTest(schedule=wrong), self.assertRaises(BadSchedule):
+                self.service.addCronJob("any", schedule=wrong)
+        cron = self.job(self.service.addCronJob("any", schedule="@daily"))
+        with self.assertRaises(BadSchedule):
+            cron.update(schedule=5)
+        self.assertEqual(cron.text, "@daily")
+
+    def test_a_schedule_whose_first_answer_is_odd_is_refused(self):
+        for way in WAYS:
+            with self.subTest(way), self.assertRaises(BadSchedule):
+                self.service.addCronJob("any", schedule=Odd(way, asked=1))
+
+    def test_a_schedule_that_turns_odd_is_broken_and_the_rest_go_on(self):
+        odd = [self.service.addCronJob("any", schedule=Odd(way)) for way in WAYS]
+        good = self.service.addCronJob("any", schedule="* * * * *")
+        transaction.commit()
+        self.run_for(60)
+        self.run_for(60)
+        for jobid in odd:
+            self.assertIn("BadSchedule: Odd.next_after has answered",
+                          self.job(jobid).broken)
+        self.assertEqual(len(self.job(good).runs), 2)
+
+    def test_a_schedule_that_answers_otherwise_each_time_is_not_asked_for_ever(self):
+        schedule = Fitful("back")
+        found = due(Foreign(schedule), START, START + 3_600 * SECOND, missed="all")
+        self.assertEqual(len(found.fire), 1)
+
+    def test_the_instants_of_a_schedule_of_others_are_in_utc(self):
+        class Berlin(Odd):
+            def next_after(self, moment):
+                return (moment + SECOND).astimezone(timezone(3_600 * SECOND))
+
+        found = Foreign(Berlin("back")).next_after(START)
+        self.assertEqual((found, found.tzinfo), (START + SECOND, UTC))
