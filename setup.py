@@ -15,7 +15,7 @@ def text(name):
 CORE = [
     "BTrees",
     "ZODB >= 6",
-    "cronsim >= 2.7",
+    "cronsim >= 2.7, < 3",
     "persistent",
     "transaction",
     "tzdata",
