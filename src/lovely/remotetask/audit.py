@@ -113,7 +113,7 @@ def repair(service, now: int) -> None:
             try:
                 job = service.jobs[id]
                 if job.recordedStatus == lifecycle.PROCESSING and id not in held:
-                    job.give_back(now)
+                    books.give_back(job)
                 books.settle(job)
             except Exception:
                 log.exception("job %s cannot be read, it is left out of the books", id)

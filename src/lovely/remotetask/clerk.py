@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from transaction.interfaces import TransientError
 from ZODB.POSException import POSError, POSKeyError
+from zodbpickle.pickle import PickleError
 from zope.event import notify
 
 from lovely.remotetask import clock, events, lifecycle
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 SUSPECTS = "!suspects"  # the lane of jobs whose process died: they run alone
 DUE_LIMIT = 100         # scheduled jobs brought due per round; the queue gets its turn
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
+# What a record that is missing or damaged raises; all else is of the storage.
+UNREADABLE = (LookupError, AttributeError, TypeError, ValueError, ImportError,
+              EOFError, PickleError)
 PRUNED = {lifecycle.COMPLETED: "retain_completed", lifecycle.CANCELLED: "retain_completed",
           lifecycle.ERROR: "retain_errors"}
 
@@ -32,6 +36,17 @@ def concerns_all(error: BaseException) -> bool:
     """Whether an error is a conflict or of the storage, and so of no single job."""
     return isinstance(error, TransientError) \
         or isinstance(error, POSError) and not isinstance(error, POSKeyError)
+
+
+def readable(service, id: int):
+    """The job of that number; None where there is none, or nobody can read it."""
+    job = service.jobs.get(id)
+    try:
+        return job if job is None or job.recordedStatus else None
+    except UNREADABLE as error:
+        log.error("job %s cannot be read, it is left out: %s: %s",
+                  id, type(error).__name__, in_log(error))
+        return None
 
 
 @contextmanager
@@ -93,10 +108,15 @@ class Clerk:
     def _settle_all(self, ids) -> int:
         ids = dict.fromkeys(ids)
         for id in ids:
-            job = self.service.jobs.get(id)
-            if job is not None:
-                self.settle(job)
+            self.look_at(id)
         return len(ids)
+
+    def look_at(self, id: int) -> None:
+        """Settle the job of that number, as far as that can be done."""
+        job = readable(self.service, id)
+        if job is not None:
+            with guarding(job):
+                self.settle(job)
 
     def settle(self, job) -> None:
         """Put *job* where it belongs."""
@@ -148,14 +168,12 @@ class Clerk:
             if outcome.simple and held.get(outcome.id, (None,))[0] == outcome.token:
                 self.settle_finished(outcome.id, outcome.status, outcome.since)
             else:
-                job = self.service.jobs.get(outcome.id)
-                if job is not None:
-                    self.settle(job)
+                self.look_at(outcome.id)
 
     def settle_ended(self) -> None:
         """Settle what is on a lease and has ended, before its dispatcher does."""
         for id in self.service.leases.held():
-            job = self.service.jobs.get(id)
+            job = readable(self.service, id)
             if job is not None and job.recordedStatus in lifecycle.FINISHED:
                 self.settle(job)
 
@@ -163,9 +181,7 @@ class Clerk:
         """Settle a job that ended, by what its processor says; loads no job."""
         was = self.service.index.place(id)
         if was is None:
-            job = self.service.jobs.get(id)
-            if job is not None:
-                self.settle(job)
+            self.look_at(id)
         else:
             self.service.index.move(id, was, (status, since), self.changes)
 
@@ -210,7 +226,7 @@ class Clerk:
             self.service.scheduled.put(cron.id, clock.to_micros(cron.scheduledFor))
 
     def _tell_parent(self, job) -> None:
-        cron = self.service.jobs.get(job.parent) if job.isRun else None
+        cron = readable(self.service, job.parent) if job.isRun else None
         if not isinstance(cron, CronJob):
             return
         cron.note_end(job)
@@ -226,23 +242,27 @@ class Clerk:
         service = self.service
         ids = service.scheduled.due(self.now, limit)
         for id in ids:
-            job = service.jobs.get(id)
-            status = None if job is None else job.recordedStatus
-            if status == lifecycle.DELAYED:
-                if passed(job.micros("deadline"), self.now):
-                    job.cancel(self.now, lifecycle.EXPIRED)
-                else:
-                    job.enqueue(job.micros("due"), job.reason)
-                self.settle(job)
-            elif status == lifecycle.CRONJOB:
-                self.fire(job)
-            elif status == lifecycle.QUEUED and passed(job.micros("deadline"), self.now) \
-                    and not service.isHeld(job):
-                job.cancel(self.now, lifecycle.EXPIRED)
-                self.settle(job)
-            else:
-                service.scheduled.remove(id)
+            service.scheduled.remove(id)  # whatever is wrong with it: not due for ever
+            job = readable(service, id)
+            if job is not None:
+                with guarding(job):
+                    self._bring(job)
         return len(ids)
+
+    def _bring(self, job) -> None:
+        status = job.recordedStatus
+        if status == lifecycle.CRONJOB:
+            self.fire(job)
+        elif passed(job.micros("deadline"), self.now) and (
+                status == lifecycle.DELAYED
+                or status == lifecycle.QUEUED and not self.service.isHeld(job)):
+            with guarding(job):
+                job.cancel(self.now, lifecycle.EXPIRED)
+            self.settle(job)
+        elif status == lifecycle.DELAYED:
+            with guarding(job):
+                job.enqueue(job.micros("due"), job.reason)
+            self.settle(job)
 
     def fire(self, cron) -> None:
         """Make the runs that are due; advancing the cron job is the same commit."""
@@ -271,7 +291,7 @@ class Clerk:
 
     def _unfinished(self, cron) -> bool:
         for run in reversed(cron.runs):
-            job = self.service.jobs.get(run.job)
+            job = readable(self.service, run.job)
             if job is not None and job.recordedStatus not in lifecycle.FINISHED:
                 return True
         return False
@@ -335,7 +355,7 @@ class Clerk:
         if not 0 < number <= wanted or any(map(bool, lanes.values())) \
                 or due is not None and due <= self.now:
             return []
-        jobs = [service.jobs.get(id) for first, last in runs
+        jobs = [readable(service, id) for first, last in runs
                 for id in range(first, last + 1)]
         if not all(self._is_fresh(job, widths) for job in jobs):
             return []
@@ -361,13 +381,10 @@ class Clerk:
                   if lease.held.get(claim.id, (None,))[0] == claim.token]
         lease.release((claim.id, claim.token) for claim in claims)
         for claim in claims:
-            job = None
             if self.service.index.place(claim.id) is None:  # claimed fresh
-                job = self.service.jobs.get(claim.id)
-            if job is None:
-                self.service.queue.put(claim.lane, claim.key, claim.token)
+                self.look_at(claim.id)
             else:
-                self.settle(job)
+                self.service.queue.put(claim.lane, claim.key, claim.token)
 
     def return_strays(self, lease, known) -> None:
         """Put back what is on a lease and its dispatcher does not know of: the answer
@@ -376,30 +393,49 @@ class Clerk:
         if strays:
             lease.release(strays)
         for id, _ in strays:
-            job = self.service.jobs.get(id)
-            if job is not None:
-                self.settle(job)
+            self.look_at(id)
+
+    def give_back(self, job) -> None:
+        """Return a job to its place in line: its process stops.
+
+        If it may run at most once, and its start is on record, its code may have had
+        effects: it ends.
+        """
+        if job.recordedStatus == lifecycle.PROCESSING and job.once:
+            with guarding(job):
+                job.interrupt(self.now)
+            return
+        if job.recordedStatus == lifecycle.QUEUED:
+            with guarding(job):
+                job.start(self.now)
+        with guarding(job):
+            job.hand_back()
 
     def rescue(self, lease, limit: int) -> int:
         """Give what a dead process held back to the queue; how many jobs."""
         held, lease.held, lease.dead = lease.held, {}, True
         for id, (token, claimed) in held.items():
-            job = self.service.jobs.get(id)
+            job = readable(self.service, id)
             if job is None:
                 continue
             if job.token == token:
                 once = self._at_most_once(job)
                 if job.recordedStatus == lifecycle.QUEUED and not once:
-                    job.start(claimed, lease.name)
+                    with guarding(job):
+                        job.start(claimed, lease.name)
                 if job.recordedStatus == lifecycle.PROCESSING:
-                    job.lose_process(self.now, limit, once)
-            self.settle(job)
+                    with guarding(job):
+                        job.lose_process(self.now, limit, once)
+            self.look_at(id)
         self.service.leases.close(lease.name)
         return len(held)
 
     def _at_most_once(self, job) -> bool:
         """Such a task commits its start first: still queued means that it did not begin."""
-        return job.once or bool(getattr(self.service.taskOf(job), "atMostOnce", False))
+        once = job.once
+        with guarding(job):
+            once = once or bool(getattr(self.service.taskOf(job), "atMostOnce", False))
+        return once
 
     # -- removing
 
@@ -409,6 +445,9 @@ class Clerk:
         The job is written too, so that a retry at the same time meets a conflict.
         """
         notify(events.JobRemoved(job))
+        self._strike(job)
+
+    def _strike(self, job) -> None:
         job.removed = True
         service = self.service
         service.index.remove(job, self.changes)
@@ -432,15 +471,15 @@ class Clerk:
                     break
                 oldest.append(id)
             for id in oldest:
-                job = self.service.jobs.get(id)
-                if job is None or job.recordedStatus != status:
-                    # It was moved since, and its slip waits; or it is lost.
-                    if job is None:
-                        index.forget(id, self.changes)
-                    else:
-                        self.settle(job)
-                    continue
-                self.remove(job)
+                job = readable(self.service, id)
+                if job is None:
+                    index.forget(id, self.changes)
+                elif job.recordedStatus != status:
+                    self.look_at(id)  # it was moved since, and its slip waits
+                else:
+                    with guarding(job):
+                        notify(events.JobRemoved(job))
+                    self._strike(job)
             removed += len(oldest)
         return removed
 

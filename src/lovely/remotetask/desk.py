@@ -72,7 +72,7 @@ class Desk:
             self._due_in(now), self.effectiveSettings())
 
     def _gone(self, in_hand):
-        jobs = ((id, token, self.jobs.get(id)) for id, token in in_hand)
+        jobs = ((id, token, clerk.readable(self, id)) for id, token in in_hand)
         return frozenset(
             (id, token) for id, token, job in jobs
             if job is None or job.token != token or job.recordedStatus not in (
@@ -203,20 +203,17 @@ class Desk:
             books.return_unstarted(lease, unstarted)
             lease.release((claim.id, claim.token) for claim in running)
             for claim in running:
+                if clerk.readable(self, claim.id) is None:
+                    continue
                 try:
-                    job = self._mine(claim)
-                except NotMine:  # it ended, or was moved, at the same moment
-                    job = self.jobs.get(claim.id)
-                else:
-                    job.give_back(books.now)
-                if job is not None:
-                    books.settle(job)
+                    books.give_back(self._mine(claim))
+                except NotMine:
+                    pass  # it ended, or was moved, at the same moment
+                books.look_at(claim.id)
             if close:
                 left, lease.held = lease.held, {}
                 for id in left:
-                    job = self.jobs.get(id)
-                    if job is not None:
-                        books.settle(job)
+                    books.look_at(id)
                 self.leases.close(name)
 
     def _mine(self, claim):

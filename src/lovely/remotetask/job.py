@@ -213,16 +213,6 @@ class Job(Persistent):
         self._move(lifecycle.QUEUED, lifecycle.HANDED_BACK, token=self.token + 1,
                    handbacks=self.handbacks + 1, startedCount=self.startedCount - 1)
 
-    def give_back(self, now: int) -> None:
-        """Its process stops.  If it may run at most once, and its start is on record,
-        its code may have had effects."""
-        if self.recordedStatus == lifecycle.QUEUED:
-            self.start(now)
-        elif self.once:
-            self.interrupt(now)
-            return
-        self.hand_back()
-
     def interrupt(self, now: int) -> None:
         """End in error: its process stops, and it may run at most once."""
         self._allow(lifecycle.ERROR, lifecycle.PROCESSING)

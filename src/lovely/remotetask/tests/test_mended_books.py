@@ -1,12 +1,17 @@
 """The books were wrong or stood still here once; each fact tells what it cost."""
+import logging
 import threading
+from unittest import mock
 
 import transaction
-from ZODB.POSException import ConflictError
+from ZODB.Connection import Connection
+from ZODB.POSException import ConflictError, POSKeyError, StorageError
 from zope.component import adapter, provideHandler
 
 from lovely.remotetask import processor
-from lovely.remotetask.interfaces import IJobAdded, IJobQueued
+from lovely.remotetask.clerk import Claim
+from lovely.remotetask.interfaces import (
+    IJobAdded, IJobExpired, IJobHandedBack, IJobQueued, IJobRemoved, IJobStarted)
 from lovely.remotetask.testing import BOUND, simulated_clock
 from lovely.remotetask.tests.support import Gate, ServiceCase
 
@@ -155,3 +160,150 @@ class CronRuns(BadSubscriber):
         with self.assertRaises(Mishap):
             self.service.runNow(cron)
         transaction.abort()
+
+
+class OneBadJob(BadSubscriber):
+    """What is wrong with one job made the dispatcher stumble each second, and all
+    the others waited."""
+
+    def setUp(self):
+        super().setUp()
+        self.task("work", lambda input: input)
+
+    def others_run(self):
+        self.wait_status(self.add("work"))
+        self.assertEqual(self.stumbled(), [])
+
+    def stumbled(self):
+        return [line for line in self.lines.texts(logging.ERROR) if "stumbled" in line]
+
+    def test_a_subscriber_that_raises_when_a_job_is_due_is_passed_over(self):
+        told = self.raise_at(IJobQueued)
+        self.raising = False
+        jobid = self.add("work", delay=0.01)
+        self.raising = True
+        self.start()
+        self.wait_status(jobid)
+        self.raising = False
+        self.assertEqual(told, [jobid])
+        self.others_run()
+        self.wait_settled()
+
+    def test_so_is_one_that_raises_when_a_deadline_has_passed(self):
+        told = self.raise_at(IJobExpired)
+        with simulated_clock() as clock:
+            jobid = self.add("work", startBefore=5)
+            clock.advance(10)
+            self.service.process()
+            transaction.commit()
+        self.assertEqual((told, self.job(jobid).reason), ([jobid], "expired"))
+
+    def test_a_subscriber_that_raises_at_a_hand_back_does_not_hold_up_a_stop(self):
+        gate = Gate(self)
+        self.task("gate", gate)
+        jobid = self.add("gate")
+        self.start()
+        gate.arrival()
+        told = self.raise_at(IJobHandedBack)
+        self.assertEqual(processor.stop_all(self.db, grace=0), [])
+        self.look()
+        self.assertEqual((told, self.job(jobid).status), ([jobid], "queued"))
+
+    def test_nor_one_that_raises_at_the_start_of_what_is_handed_back(self):
+        jobid = self.add("work")
+        claims = self.service.dispatch("one", wanted=1, alone=True).claims
+        self.raise_at(IJobStarted)
+        self.service.handBack("one", running=claims, close=True)
+        self.assertEqual(self.job(jobid).reason, "handed back")
+        self.assertEqual(self.service.check(), [])
+
+    def test_what_a_dead_process_held_is_rescued_beside_a_subscriber_that_raises(self):
+        jobids = [self.add("work"), self.add("work")]
+        self.service.dispatch("dead", wanted=2, alone=True)
+        transaction.commit()
+        back, started = self.raise_at(IJobHandedBack), self.raise_at(IJobStarted)
+        self.service.dispatch("one", rescuing=True)
+        transaction.commit()
+        self.assertEqual([self.job(id).reason for id in jobids], 2 * ["interrupted"])
+        self.assertEqual((back, started), (jobids, jobids))
+        self.raising = False
+        self.start()
+        self.wait_status(jobids)
+
+    def test_retention_goes_on_beside_a_subscriber_that_raises(self):
+        jobids = [self.add("work") for _ in range(3)]
+        self.service.process()
+        self.service.configure(retain_count=1)
+        transaction.commit()
+        told = self.raise_at(IJobRemoved)
+        self.assertEqual(self.service.prune(), 2)
+        transaction.commit()
+        self.assertEqual((told, list(self.service.jobs)), (jobids[:2], jobids[2:]))
+
+    def test_who_removes_a_job_is_told(self):
+        jobid = self.add("work")
+        self.service.process()
+        transaction.commit()
+        self.raise_at(IJobRemoved)
+        with self.assertRaises(Mishap):
+            self.service.remove(jobid)
+        transaction.abort()
+
+    def lose(self, jobid, error=None):
+        """The record of that job is missing from now on, until the test ends."""
+        oid = self.job(jobid)._p_oid
+        load = Connection.setstate
+
+        def setstate(connection, object):
+            if object._p_oid == oid:
+                raise error or POSKeyError(oid)
+            load(connection, object)
+
+        lost = mock.patch.object(Connection, "setstate", setstate)
+        lost.start()
+        self.job(jobid)._p_deactivate()
+        self.found = lost.stop
+
+    def test_a_job_whose_record_is_missing_is_left_out(self):
+        lost = self.add("work")
+        self.lose(lost)
+        self.start()
+        self.others_run()
+        self.wait_logged(f"job {lost} cannot be read")
+        processor.stop_all(self.db)
+        self.found()
+        self.assertEqual(self.service.check(repair=True),
+                         [f"job {lost} is queued, the index has nothing"])
+        transaction.commit()
+
+    def test_so_is_one_that_is_due_or_in_hand_or_old(self):
+        with simulated_clock() as clock:
+            for options in {"delay": 5}, {}:
+                lost = self.add("work", **options)
+                self.service.dispatch("one", wanted=2, alone=True)
+                transaction.commit()
+                self.lose(lost)
+                clock.advance(10)
+                for _ in range(2):
+                    self.service.dispatch("one", in_hand=[(lost, 1)])
+                    transaction.commit()
+                self.service.handBack("one", running=[Claim(lost, 1, "", (10, 1, lost))],
+                                      close=True)
+                self.found()
+                self.service.check(repair=True)
+                transaction.commit()
+        self.service.process()
+        transaction.commit()
+        self.lose(lost)
+        self.service.configure(retain_completed=1e-9)
+        self.service.prune()
+        self.found()
+        self.service.check(repair=True)
+        transaction.commit()
+
+    def test_an_outage_is_not_one_bad_job(self):
+        self.lose(self.add("work"), StorageError("away"))
+        with self.assertRaises(StorageError):
+            self.service.dispatch("one", wanted=1)
+        transaction.abort()
+        self.found()
