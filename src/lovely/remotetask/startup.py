@@ -8,12 +8,13 @@ A directive that means nothing is one line in the log, and the rest start.
 """
 import logging
 import re
+from itertools import chain, islice
 
 from zope.component import adapter
 from zope.component.interfaces import ISite
 from zope.processlifetime import IDatabaseOpenedWithRoot
 
-from lovely.remotetask import settings
+from lovely.remotetask import clerk, lifecycle, settings
 from lovely.remotetask.failure import in_log
 from lovely.remotetask.interfaces import ITaskService
 from lovely.remotetask.runtime.publication import ROOT
@@ -21,6 +22,8 @@ from lovely.remotetask.runtime.publication import ROOT
 log = logging.getLogger("lovely.remotetask")
 
 ROOT_SITE = "root"  # what the log calls the root
+LOOKED_AT = 1_000   # jobs of each kind that are looked at before a service starts
+NAMED = 5           # tasks that one line names
 
 
 def getAutostartServiceNames():
@@ -85,6 +88,7 @@ def start_by(root, directive: str) -> int:
 def start(site_name: str, name: str, service) -> None:
     if service.isProcessing():
         return
+    warn_of_unknown_tasks(name, service)
     try:
         service.startProcessing()
     except Exception as error:
@@ -92,6 +96,51 @@ def start(site_name: str, name: str, service) -> None:
                   in_log(name), in_log(site_name), in_log(error))
     else:
         log.info("service %s on site %s started", name, site_name)
+
+
+def warn_of_unknown_tasks(name: str, service) -> None:
+    """One line about jobs that wait, and whose tasks nobody has registered here."""
+    try:
+        found = waiting_for_unknown_tasks(service)
+    except Exception as error:  # it must not keep the service from its work
+        log.warning("what waits in service %s could not be looked at: %s",
+                    in_log(name), in_log(error))
+        return
+    number = sum(found.values())
+    if number:
+        names = [in_log(task, 80) for task in sorted(found, key=str)]
+        log.warning(
+            "service %s: %s of tasks not known here: %s; register them with --import "
+            "or --zcml, or in site.zcml", in_log(name),
+            "1 waiting job is" if number == 1 else f"{number:,} waiting jobs are",
+            ", ".join(names[:NAMED] + ["..."] * (len(names) > NAMED)))
+
+
+def waiting_for_unknown_tasks(service) -> dict[str, int]:
+    """{task: how many jobs wait for it}, for tasks that are not registered.
+
+    Looks at the names of tasks, then at some of the jobs of unknown ones only: the
+    newest, the cron jobs, and those that the books do not know yet.
+    """
+    known, index = service.getAvailableTasks(), service.index
+    facets = index.facets.keys(("task",), ("task\0",), excludemax=True)
+    unknown = [task for _, task in facets if task not in known]
+    fresh, runs = clerk.unfolded(service)
+    ids = set(islice(chain(fresh, (first for first, _ in runs)), LOOKED_AT))
+    if unknown:
+        ids.update(id for _, id in islice(index.oldest(lifecycle.CRONJOB), LOOKED_AT))
+    for task in unknown:
+        for _, id in islice(index.newest(facet=("task", task)), LOOKED_AT):
+            status, _ = index.place(id) or (None, 0)
+            if status in lifecycle.WAITING:
+                ids.add(id)
+    found: dict[str, int] = {}
+    for id in ids:
+        job = service.jobs.get(id)
+        if job is not None and job.task not in known \
+                and job.recordedStatus in lifecycle.WAITING:
+            found[job.task] = found.get(job.task, 0) + 1
+    return found
 
 
 def services(root, site: str = "*", name: str = "*"):

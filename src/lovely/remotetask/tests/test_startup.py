@@ -4,13 +4,15 @@ import unittest
 from unittest import mock
 
 import transaction
+from zope.component import getGlobalSiteManager, provideUtility
 from zope.processlifetime import DatabaseOpenedWithRoot
 from zope.site.folder import Folder, rootFolder
 from zope.site.site import LocalSiteManager
 
 from lovely.remotetask import settings, startup
-from lovely.remotetask.interfaces import ITaskService
+from lovely.remotetask.interfaces import ITask, ITaskService
 from lovely.remotetask.service import TaskService, bootStrapSubscriber
+from lovely.remotetask.task import SimpleTask
 from lovely.remotetask.tests.support import ServiceCase
 
 
@@ -33,6 +35,7 @@ class Starting(ServiceCase):
 
     def setUp(self):
         super().setUp()
+        provideUtility(SimpleTask(str), ITask, name="echo")
         self.root = self.connection.root()["Application"] = rootFolder()
         self.root.setSiteManager(LocalSiteManager(self.root))
         self.one, self.two = site(self.root, "one"), site(self.root, "two")
@@ -115,6 +118,39 @@ class Starting(ServiceCase):
         transaction.commit()
         self.start_with("one@*")
         self.assertEqual(self.running(), ["print"])
+
+    def unknown(self):
+        """What is said of tasks that nobody has registered."""
+        return [line for line in self.said("WARNING") if "not known here" in line]
+
+    def test_jobs_of_tasks_not_registered_are_one_line_before_work_begins(self):
+        for name in ("mine.short", "mine.long"):
+            provideUtility(SimpleTask(str), ITask, name=name)
+        for task, options in (("mine.long", {}), ("mine.long", {"delay": 3600}),
+                              ("mine.short", {"startLater": True}), ("echo", {})):
+            self.mail.add(task, **options)
+        self.mail.addCronJob("mine.long", schedule="0 2 30 jan *")
+        done = self.mail.add("mine.short")
+        self.mail.cancel(done)
+        self.print.add("echo")
+        transaction.commit()
+        for name in ("mine.short", "mine.long"):
+            getGlobalSiteManager().unregisterUtility(provided=ITask, name=name)
+        for folded in (False, True):
+            with self.subTest(folded=folded):
+                if folded:
+                    self.mail.stopProcessing()
+                    self.mail.process()
+                    self.mail.retry(done)
+                    transaction.commit()
+                self.assertEqual(
+                    startup.waiting_for_unknown_tasks(self.mail),
+                    {"mine.long": 2 if folded else 3, "mine.short": 2 if folded else 1})
+                self.assertEqual(startup.waiting_for_unknown_tasks(self.print), {})
+        self.start_with("one@*")
+        self.assertEqual(len(self.unknown()), 1, self.unknown())
+        self.assertIn("service mail: 4 waiting jobs are of tasks not known here: "
+                      "mine.long, mine.short; register them", self.unknown()[0])
 
     def test_without_directives_the_database_is_not_even_opened(self):
         bootStrapSubscriber(DatabaseOpenedWithRoot(None))
