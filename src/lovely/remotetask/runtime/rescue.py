@@ -13,6 +13,11 @@ if TYPE_CHECKING:  # they meet in the hall only
 # Storages that one process opens at a time: whoever else holds a lease is dead.
 EXCLUSIVE = (FileStorage, MappingStorage, DemoStorage)
 
+# Where wrappers keep what they wrap: those of blobs, and of what compresses or
+# encrypts.
+WRAPPED = ("_BlobStorage__storage", "base")
+DEPTH = 10  # wrappers around one storage
+
 # What is claimed by hand in this process stands on a lease of this name.
 BY_HAND = "by-hand-" + uuid.uuid4().hex
 
@@ -21,7 +26,14 @@ living: set[str] = {BY_HAND}
 
 
 def exclusive(db: DB) -> bool:
-    return isinstance(db.storage, EXCLUSIVE)
+    """Whether no other process can have the database open, whatever wraps it."""
+    storage = db.storage
+    for _ in range(DEPTH):
+        if isinstance(storage, EXCLUSIVE):
+            return True
+        inner = (getattr(storage, name, None) for name in WRAPPED)
+        storage = next((each for each in inner if each is not None), None)
+    return False
 
 
 def lost(leases: "Leases", db: DB) -> "list[Lease]":

@@ -1,13 +1,19 @@
 """Values that belong to one: inputs, schedules, options, settings and frames."""
 from datetime import UTC, datetime, timedelta, timezone
+from unittest import mock
 
 import transaction
 from persistent.mapping import PersistentMapping
+from ZODB.blob import BlobStorage
+from ZODB.FileStorage import FileStorage
+from ZODB.tests.hexstorage import HexStorage
 
 from lovely.remotetask.errors import BadInput, BadSchedule
 from lovely.remotetask.missed import due
 from lovely.remotetask.payload import lend, pack
+from lovely.remotetask.runtime import rescue
 from lovely.remotetask.schedule import Foreign
+from lovely.remotetask.store import leases
 from lovely.remotetask.testing import simulated_clock
 from lovely.remotetask.tests.support import ServiceCase
 
@@ -228,3 +234,35 @@ class SchedulesOfOthers(ServiceCase):
 
         found = Foreign(Berlin("back")).next_after(START)
         self.assertEqual((found, found.tzinfo), (START + SECOND, UTC))
+
+
+class WrappedStorages(ServiceCase):
+    """What one process holds for itself is seen through what is wrapped around it."""
+
+    def make_storage(self):
+        return HexStorage(BlobStorage(f"{self.directory}/blobs", FileStorage(self.path)))
+
+    def test_a_file_in_wrappers_is_the_processs_own(self):
+        self.assertTrue(rescue.exclusive(self.db))
+
+    def test_what_a_dead_process_held_in_a_wrapped_file_is_rescued(self):
+        self.task("any", lambda input: input)
+        jobid = self.add("any")
+        with mock.patch.object(leases.socket, "gethostname", lambda: "another-host"):
+            self.service.dispatch("dead", wanted=1)
+            transaction.commit()
+        self.assertEqual(self.service.getStatus(jobid), "processing")
+        self.start()
+        self.wait_status(jobid)
+
+    def test_a_storage_that_others_may_open_is_not_the_processs_own(self):
+        class Shared:
+            def __getattr__(self, name):
+                if name == "base":
+                    return self
+                raise AttributeError(name)
+
+        class Database:
+            storage = Shared()
+
+        self.assertFalse(rescue.exclusive(Database()))
