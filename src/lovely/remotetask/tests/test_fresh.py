@@ -135,18 +135,18 @@ class LongInboxes(ServiceCase):
 
     def test_an_add_behind_many_bulk_adds_settles_none_of_their_jobs(self):
         for _ in range(101):
-            self.service.addMany("nothing", range(200))
+            self.service.addMany("nothing", range(120))
         before = self.settled()
         for _ in range(10):
             self.add("nothing")
         self.assertEqual(before, 0)
         self.assertLessEqual(self.settled(), 10)
         self.assertLessEqual(len(self.slips()), 12)
-        self.assertEqual(self.service.queueLength(), 101 * 200 + 10)
+        self.assertEqual(self.service.queueLength(), 101 * 120 + 10)
 
     def test_slips_that_cannot_be_joined_are_settled_bit_by_bit(self):
         for _ in range(101):
-            self.service.addMany("nothing", range(200))
+            self.service.addMany("nothing", range(120))
             self.service.jobs._v_next = None  # as by another connection
         self.assertEqual(self.settled(), 100)
 

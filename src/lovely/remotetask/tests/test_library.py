@@ -13,6 +13,7 @@ import threading
 import tokenize
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import transaction
 import ZODB
@@ -357,6 +358,7 @@ class TheReport(ExampleCase):
 class Threads(ExampleCase):
     """Jobs that meet in the index."""
 
+    level = 2
     storage = "file"
     factory = processor.MultiProcessor
     arguments = {"maxThreads": 4}
@@ -509,6 +511,9 @@ class Progress(ExampleCase):
 
     def show(self, stream):
         """A display that has come to its end, of work done meanwhile."""
+        hurried = mock.patch.object(progress, "PAUSE", 0.02)
+        hurried.start()
+        self.addCleanup(hurried.stop)
         display = progress.Display(self.db, stream)
         display.start()
         self.addCleanup(display.stop)

@@ -4,6 +4,7 @@ A room imports only rooms that stand before it here.  The list is the reading
 order, the import order and the map in README.txt.
 """
 import ast
+import functools
 import re
 import sys
 import unittest
@@ -233,7 +234,12 @@ def distribution_of(name):
         return None
     if top in ("zope", "zc") and rest:  # namespaces: named like their content
         return f"{top}.{rest[0]}"
-    return packages_distributions().get(top, [top])[0]
+    return distributions().get(top, [top])[0]
+
+
+@functools.cache
+def distributions():
+    return packages_distributions()
 
 
 if __name__ == "__main__":

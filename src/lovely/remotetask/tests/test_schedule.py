@@ -340,8 +340,8 @@ class ManyExamples(Properties, unittest.TestCase):
     examples = MANY
 
 
-class DaylightSaving(unittest.TestCase):
-    """The written rule, at every change of twenty zones in three years."""
+class Changes:
+    """The written rule, where the clocks of twenty zones were changed in three years."""
 
     RULES = {
         # Fixed times, around the hours at which clocks are changed.
@@ -357,9 +357,8 @@ class DaylightSaving(unittest.TestCase):
         "10,40 */2 * * *": ([10, 40], range(0, 24, 2)),
     }
 
-    def test_no_instant_is_missed_or_doubled_in_a_hundred_changes(self):
-        self.assertGreaterEqual(len(CHANGES), 100)
-        for name, minute in CHANGES:
+    def test_no_instant_is_missed_or_doubled(self):
+        for name, minute in self.changes:
             since, until = minute - 5 * HOUR, minute + 27 * HOUR
             for text, (minutes, hours) in self.RULES.items():
                 starred = any(
@@ -379,7 +378,7 @@ class DaylightSaving(unittest.TestCase):
                 ("15,45 * * * *", {"minute": (15, 45)}),
                 ("0 0 * * 1", {"dayOfWeek": (0,)}),
                 ("0 0 * * 0", {"dayOfWeek": (6,)})]
-        for name, minute in CHANGES:
+        for name, minute in self.changes:
             since, until = minute - 5 * HOUR, minute + 27 * HOUR
             for text, given_fields in same:
                 with self.subTest(zone=name, rule=text, change=minute):
@@ -389,7 +388,7 @@ class DaylightSaving(unittest.TestCase):
                         listed(CronText(text, name), since, until))
 
     def test_a_restart_at_any_minute_changes_nothing(self):
-        for name, minute in CHANGES:
+        for name, minute in self.changes:
             since, until = minute - 3 * HOUR, minute + 3 * HOUR
             for text in "30 2 * * *", "0,15,30,45 0-3 * * *", "20 * * * *":
                 rule = CronText(text, name)
@@ -400,6 +399,21 @@ class DaylightSaving(unittest.TestCase):
                     self.assertEqual(
                         rule.next_after(now), following, (rule, now))
                     now += 7 * MINUTE
+
+
+class SomeChanges(Changes, unittest.TestCase):
+    changes = CHANGES[::7]
+
+
+class EveryChange(Changes, unittest.TestCase):
+    changes = CHANGES
+
+    def test_they_are_a_hundred(self):
+        self.assertGreaterEqual(len(self.changes), 100)
+
+
+class DaylightSaving(unittest.TestCase):
+    """The written rule, at changes of all kinds."""
 
     def test_every_minute_is_every_real_minute(self):
         for name in "Europe/Berlin", "Australia/Lord_Howe", "Europe/Dublin":
@@ -857,12 +871,12 @@ def benchmark():
 
 def test_suite():
     load = unittest.defaultTestLoader.loadTestsFromTestCase
-    many = load(ManyExamples)
-    many.level = 2
+    slow = unittest.TestSuite(map(load, (ManyExamples, EveryChange)))
+    slow.level = 2
     return unittest.TestSuite([
-        *map(load, (FewExamples, DaylightSaving, SeedExamples, Calendar,
+        *map(load, (FewExamples, SomeChanges, DaylightSaving, SeedExamples, Calendar,
                     Intervals, Refusals, Values, MissedRuns, Effort)),
-        many,
+        slow,
         doctest.DocFileSuite(
             "../schedules.txt",
             optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)])

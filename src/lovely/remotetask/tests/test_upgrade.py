@@ -604,6 +604,13 @@ class Interrupted(OldDatabaseCase):
         with self.opened("oldest") as db, self.assertRaises(ConflictError):
             upgrade_database(db, commit=commit)
 
+
+class InterruptedEverywhere(Interrupted):
+
+    level = 2
+    batch = 2
+    samples = 30
+
     def test_by_a_kill_again_and_again(self):
         wanted = self.undisturbed("all_in_root")
         path = self.fresh("all_in_root")
@@ -621,13 +628,6 @@ class Interrupted(OldDatabaseCase):
         with self.open_file(path) as db:
             self.assertEqual(self.picture(db), wanted)
             self.assertComplete("all_in_root", db)
-
-
-class InterruptedEverywhere(Interrupted):
-
-    level = 2
-    batch = 2
-    samples = 30
 
 
 KILLED_SOON = """
