@@ -97,9 +97,8 @@ class Desk:
         if self._v_widths is None or now - self._v_widths[0] > WIDTHS_SECONDS:
             widths = {}
             for task in self.getAvailableTasks().values():
-                width = getattr(task, "laneWidth", None)
+                lane, width = tasks.lane_of(task)
                 if width is not None:
-                    lane = task.lane
                     widths[lane] = min(width, widths.get(lane, width))
             self._v_widths = now, widths
         return self._v_widths[1]

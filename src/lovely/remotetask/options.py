@@ -44,7 +44,7 @@ class JobOptions:
         self.facts = {name: value for name, value in dict(
             title=title, priority=priority, tags=tags, timeout=timeout, retries=retries,
             owner=frames.present_owner(), site=frames.present_site(service),
-            lane=getattr(task, "lane", "") or "").items()
+            lane=tasks.lane_of(task)[0]).items()
             if value != getattr(Job, name)}
 
     def pack(self, input, what):

@@ -1,12 +1,17 @@
 """What a task is made from."""
 import contextvars
+import logging
+from functools import cache
 
 import zope.component
 from zope.interface import implementer
 
 from lovely.remotetask.errors import BadOption, TaskError
+from lovely.remotetask.failure import in_log
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.retry import RetryPolicy, backoff
+
+log = logging.getLogger(__name__)
 
 __all__ = ["RetryPolicy", "SimpleTask", "TaskError", "backoff", "context", "task"]
 
@@ -43,7 +48,9 @@ class SimpleTask:
             raise BadOption("func", func, "it must be callable")
         if timeout is not None and not timeout > 0:
             raise BadOption("timeout", timeout, "seconds, more than 0, or None")
-        if laneWidth is not None and not (lane and laneWidth >= 1):
+        if not isinstance(lane or "", str):
+            raise BadOption("lane", lane, "a text")
+        if laneWidth is not None and not (lane and is_width(laneWidth)):
             raise BadOption("laneWidth", laneWidth, "1 or more, and only with a lane")
         if retries is not None and not (isinstance(retries, int) and retries >= 0):
             raise BadOption("retries", retries, "a whole number from 0 on, or None")
@@ -67,6 +74,31 @@ class SimpleTask:
 
     def __repr__(self) -> str:
         return f"<SimpleTask {self.func!r}>"
+
+
+def lane_of(task):
+    """(name, width) of the lane of a task; a width of None is no limit.
+
+    What cannot be a lane or a width counts for nothing, and is logged once: a task
+    may be any object, and all services of the process meet it.
+    """
+    lane = getattr(task, "lane", None) or ""
+    width = getattr(task, "laneWidth", None)
+    named = isinstance(lane, str)
+    if named and (width is None or lane and is_width(width)):
+        return lane, width
+    _tell_of_lane(type(task).__qualname__, in_log(repr(lane)), in_log(repr(width)))
+    return (lane if named else ""), None
+
+
+def is_width(width):
+    return isinstance(width, (int, float)) and width >= 1
+
+
+@cache
+def _tell_of_lane(task, lane, width):
+    log.error("task of %s: lane %s with laneWidth %s is ignored; a lane is a text, a "
+              "width is 1 or more and belongs to a lane", task, lane, width)
 
 
 def task(name, **options):

@@ -6,12 +6,15 @@ from unittest import mock
 import transaction
 from ZODB.Connection import Connection
 from ZODB.POSException import ConflictError, POSKeyError, StorageError
-from zope.component import adapter, provideHandler
+from zope.component import adapter, provideHandler, provideUtility
+from zope.interface import implementer
 
 from lovely.remotetask import processor
 from lovely.remotetask.clerk import Claim
+from lovely.remotetask.errors import BadOption
 from lovely.remotetask.interfaces import (
-    IJobAdded, IJobExpired, IJobHandedBack, IJobQueued, IJobRemoved, IJobStarted)
+    IJobAdded, IJobExpired, IJobHandedBack, IJobQueued, IJobRemoved, IJobStarted, ITask)
+from lovely.remotetask.task import SimpleTask, lane_of
 from lovely.remotetask.testing import BOUND, simulated_clock
 from lovely.remotetask.tests.support import Gate, ServiceCase
 
@@ -261,6 +264,7 @@ class OneBadJob(BadSubscriber):
 
         lost = mock.patch.object(Connection, "setstate", setstate)
         lost.start()
+        self.addCleanup(lost.stop)
         self.job(jobid)._p_deactivate()
         self.found = lost.stop
 
@@ -307,3 +311,56 @@ class OneBadJob(BadSubscriber):
             self.service.dispatch("one", wanted=1)
         transaction.abort()
         self.found()
+
+
+@implementer(ITask)
+class Odd:
+    """A task that says of its lane what a test gives it."""
+
+    inputSchema = outputSchema = None
+
+    def __init__(self, **facts):
+        vars(self).update(facts)
+
+    def __call__(self, service, jobid, input):
+        return input
+
+
+class OddLanes(ServiceCase):
+    """One task with a bad lane stopped every service of the process."""
+
+    def setUp(self):
+        super().setUp()
+        self.task("work", lambda input: input)
+
+    def assert_all_run(self):
+        self.start()
+        jobids = [self.add("work"), self.add("odd"), self.add("work")]
+        self.wait_status(jobids)
+        self.wait_settled()
+        self.assertEqual({self.job(id).lane for id in jobids}, {""})
+        self.assertEqual(self.service.laneWidths(), {})
+
+    def test_a_width_without_a_lane_is_ignored(self):
+        provideUtility(Odd(laneWidth=1), ITask, "odd")
+        self.assert_all_run()
+
+    def test_a_lane_that_is_no_text_is_ignored(self):
+        provideUtility(Odd(lane=5), ITask, "odd")
+        self.assert_all_run()
+
+    def test_a_width_that_is_no_number_is_ignored(self):
+        for lane, width in ("narrow", "2"), ("narrow", 0), (5, 1):
+            self.assertEqual(lane_of(Odd(lane=lane, laneWidth=width))[1], None)
+        self.assertEqual(lane_of(Odd(lane="narrow", laneWidth=1)), ("narrow", 1))
+
+    def test_it_is_logged_once(self):
+        odd = Odd(lane=b"narrow")
+        self.assertEqual([lane_of(odd), lane_of(odd)], 2 * [("", None)])
+        line, = self.lines.texts(logging.ERROR)
+        self.assertIn("b'narrow'", line)
+
+    def test_a_simple_task_does_not_take_it(self):
+        for options in dict(lane=5), dict(lane="narrow", laneWidth="2"):
+            with self.assertRaises(BadOption):
+                SimpleTask(str, **options)
