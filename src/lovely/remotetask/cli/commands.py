@@ -1,5 +1,6 @@
 """The commands: each asks its questions, and shows the answers."""
 import json
+import shlex
 import sys
 import time
 
@@ -36,7 +37,8 @@ def add(options, out) -> int:
     if wait is not None:
         return wait_for(desk, options, out, answer["id"], wait)
     out.give(answer, lambda answer: [str(answer["id"])])
-    out.note(f"added; see what becomes of it: remotetask show {answer['id']}")
+    out.note("added; see what becomes of it: "
+             f"remotetask show {answer['id']}{_there(options)}")
     return DONE
 
 
@@ -97,22 +99,29 @@ def _no_number(word):
 
 def wait_for(desk, options, out, id, seconds) -> int:
     """Wait until a job has ended, and show what it returned."""
+    with out.bar(f"job {id}") as bar:
+        found, alone = _last_look(desk, options, id, seconds, bar)
+    return _outcome(options, out, found, seconds, alone)
+
+
+def _last_look(desk, options, id, seconds, bar):
+    """The job at its end or when the time is over, and whether nobody shares the
+    database in which it was seen."""
     until = time.monotonic() + seconds
     pause, longest = LOOKS
-    with out.bar(f"job {id}") as bar:
-        while True:
-            with desk.watching() as way:
-                reopened = desk.database.file is not None and hasattr(way, "db")
-                while True:
-                    found = way.ask("outcome", options.service, dict(id=id))
-                    left = until - time.monotonic()
-                    if found["finished"] or left <= 0:
-                        return _outcome(out, found, seconds, reopened)
-                    _picture(bar, found)
-                    time.sleep(min(left, REOPEN_SECONDS if reopened else pause))
-                    pause = min(pause * 1.5, longest)
-                    if reopened:
-                        break
+    while True:
+        with desk.watching() as way:
+            reopened = desk.database.file is not None and hasattr(way, "db")
+            while True:
+                found = way.ask("outcome", options.service, dict(id=id))
+                left = until - time.monotonic()
+                if found["finished"] or left <= 0:
+                    return found, reopened
+                _picture(bar, found)
+                time.sleep(min(left, REOPEN_SECONDS if reopened else pause))
+                pause = min(pause * 1.5, longest)
+                if reopened:
+                    break
 
 
 def _picture(bar, found):
@@ -120,7 +129,7 @@ def _picture(bar, found):
     bar(told.get("done") or 0, told.get("total"), told.get("message") or found["status"])
 
 
-def _outcome(out, found, seconds, alone) -> int:
+def _outcome(options, out, found, seconds, alone) -> int:
     out.give(found, lambda found: [
         json.dumps(found["output"], ensure_ascii=True, indent=2)]
         if found["status"] == lifecycle.COMPLETED else [])
@@ -130,11 +139,20 @@ def _outcome(out, found, seconds, alone) -> int:
         out.complain(f"job {found['id']} ended in {found['status']}"
                      f"{_because(found)}")
         return FAILED
-    hint = "nobody works here now: start `remotetask run` or `work`" if alone \
-        else f"it stays, look with: remotetask show {found['id']}"
+    where = _there(options)
+    hint = f"it stays, look with: remotetask show {found['id']}{where}"
+    if alone:
+        hint = "nobody works here now: start " + (
+            f"`remotetask work{where}`" if where else "`remotetask run` or `work`")
     out.complain(f"job {found['id']} is still {found['status']} after "
                  f"{times.span(seconds)}; {hint}")
     return IN_VAIN
+
+
+def _there(options) -> str:
+    """What a command must be told to come to the same place as this one."""
+    return "".join(f" --{name} {shlex.quote(value)}" for name in ("db", "service")
+                   if (value := getattr(options, name)))
 
 
 def _because(found) -> str:
@@ -462,7 +480,7 @@ def cron_add(options, out) -> int:
     with desk_of(options).writing() as way:
         answer = way.ask("cron_add", options.service, arguments)
     out.give(answer, lambda answer: [str(answer["id"])])
-    out.note("added; remotetask cron list shows when it runs")
+    out.note(f"added; remotetask cron list{_there(options)} shows when it runs")
     return DONE
 
 

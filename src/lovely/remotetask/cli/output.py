@@ -134,15 +134,15 @@ class Bar:
         if not self.shown or now - self.last < BAR_SECONDS:
             return
         self.last = now
-        line = f"{self.label} {self._picture(done, total)} {safe(message, 30)}".rstrip()
-        line = line[:WIDTH - 1]
+        words = self.label, self._picture(done, total), safe(message, 30)
+        line = " ".join(filter(None, words))[:WIDTH - 1]
         self.stream.write(f"\r{line.ljust(self.wide)}")
         self.stream.flush()
         self.wide = len(line)
 
     def _picture(self, done, total) -> str:
         if not total:
-            return f"{done:,}"
+            return f"{done:,}" if done else ""
         full = int(BAR * min(done, total) / total)
         return f"[{'#' * full:{BAR}}] {done:,} of {total:,}"
 

@@ -31,6 +31,13 @@ from lovely.remotetask.task import SimpleTask
 NASTY = "red \x1b[31m bell \x07 two\nlines \u202e \u00fc"
 
 
+class Screen(io.StringIO):
+    """What stands on a terminal."""
+
+    def isatty(self):
+        return True
+
+
 class CommandCase(unittest.TestCase):
     """A FileStorage with a service, and the command line in this process."""
 
@@ -186,6 +193,25 @@ class Adding(CommandCase):
         code, out, err = self.run_cli("add", "echo", "--wait", "0")
         self.assertEqual((code, out), (4, ""))
         self.assertIn("nobody works here", err)
+        self.assertIn("`remotetask run` or `work`", err)
+        err = self.refused(4, "add", "echo", "--wait", "0", "--db", self.file)
+        self.assertIn(f"`remotetask work --db {self.file}`", err)
+
+    def test_the_bar_is_gone_before_the_answer_is_given(self):
+        screen = Screen()
+        with redirect_stdout(screen), redirect_stderr(screen):
+            self.assertEqual(main(["add", "echo", "--wait", "0.2"]), 4)
+        bar, _, answer = screen.getvalue().rpartition("\r")
+        self.assertRegex(bar, r"^\rjob \d+ queued")
+        self.assertTrue(answer.startswith("remotetask: job "), answer)
+
+    def test_what_to_do_next_names_the_place_and_the_service(self):
+        screen = Screen()
+        with redirect_stdout(screen), redirect_stderr(screen):
+            main(["add", "echo", "--db", str(self.directory), "--service", "@tasks"])
+            main(["cron", "add", "echo", "@daily"])
+        self.assertIn(f" --db {self.directory} --service @tasks\n", screen.getvalue())
+        self.assertIn("remotetask cron list shows", screen.getvalue())
 
     def test_a_module_with_tasks_is_imported(self):
         (self.directory / "its_tasks.py").write_text(
@@ -699,10 +725,7 @@ class Words(unittest.TestCase):
         self.assertEqual(output.block("a\x1b\nb"), ["a\\x1b", "b"])
 
     def test_a_bar_is_for_terminals_only(self):
-        class Terminal(io.StringIO):
-            def isatty(self):
-                return True
-        for stream, shown in ((io.StringIO(), False), (Terminal(), True)):
+        for stream, shown in ((io.StringIO(), False), (Screen(), True)):
             with output.Bar("work", stream) as bar:
                 bar(5, 10, NASTY)
             self.assertEqual(bool(stream.getvalue()), shown)
