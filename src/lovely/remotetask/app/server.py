@@ -8,6 +8,7 @@ Stopping goes back the same way: each step leaves behind what undoes it.
 """
 import logging
 import os
+import shlex
 import sys
 from contextlib import ExitStack
 
@@ -147,25 +148,37 @@ def greeting(running):
     directory = running.directory
     path = os.path.relpath(directory.path)
     url = running.url
-    remotetask = _command()
     return f"""
 lovely.remotetask is at work.
 
-  Web page   {url}@@contents.html
+  Web page   {url}@@contents.html  (the ZMI)
   Login      {running.login.login}
   Password   {running.login.password}        (kept in {path}/login.txt)
   Database   {path}/Data.fs
   Log        {path}/log/event.log
   Settings   {path}/zope.conf, {path}/site.zcml
 
-Try next, in another terminal:
+Jobs have no web pages yet: look at them by the command line.  Try next, in another
+terminal:
 
-  {remotetask} status                what the services do
-  {remotetask} add echo '"hello"'    a job; then: {remotetask} list
-  {remotetask} --help                all that can be said
+{_hints(path)}
 
 Ctrl-C stops it.
 """
+
+
+def _hints(path):
+    """Commands that work where they are shown."""
+    remotetask = _command()
+    there = "" if path == "var" and "REMOTETASK_DB" not in os.environ \
+        else f" --db {shlex.quote(path)}"
+    commands = [(f"{remotetask} status{there}", "what the services do"),
+                (f"{remotetask} add echo '\"hello\"'{there}", "a job; prints its number"),
+                (f"{remotetask} list{there}", "the newest jobs"),
+                (f"{remotetask} --help", "all that can be said")]
+    longest = max(len(command) for command, _ in commands)
+    return "\n".join(f"  {command.ljust(longest)}    {meaning}"
+                     for command, meaning in commands)
 
 
 def _command():

@@ -8,7 +8,7 @@ SHOWN = {"lovely.remotetask", "lovely.remotetask.app"}
 
 
 class Terminal(logging.StreamHandler):
-    """Time and text, one line each; tracebacks are in the log file."""
+    """Time and the first line of the text; all else is in the log file."""
 
     def __init__(self, stream=None):
         super().__init__(stream)
@@ -22,7 +22,8 @@ class Line(logging.Formatter):
         record.asctime = self.formatTime(record, self.datefmt)
         warned = record.levelno >= logging.WARNING
         record.mark = f"{record.levelname}: " if warned else ""
-        record.text = in_log(record.getMessage(), limit=500)
+        lines = record.getMessage().strip().splitlines()
+        record.text = in_log(lines[0] if lines else "", limit=500)
         return self.formatMessage(record)
 
 

@@ -1,5 +1,6 @@
 """The web server: waitress in threads of its own."""
 import ipaddress
+import logging
 import socket
 import threading
 
@@ -8,10 +9,24 @@ from zope.app.publication.httpfactory import HTTPPublicationRequestFactory
 from zope.app.wsgi import WSGIPublisherApplication
 from zope.app.wsgi.interfaces import WSGIPublisherApplicationCreated
 from zope.event import notify
+from zope.publisher.interfaces import INotFound
 
 from lovely.remotetask.app.problems import CannotStart
 
 PATIENCE_SECONDS = 1.0  # for requests in hand when the server is stopped
+
+#: Where zope.error puts what has gone wrong in a request.
+errors = logging.getLogger("SiteError")
+
+
+def calm(record) -> bool:
+    """That there is no page of some name is news, and nothing to look into."""
+    error = record.exc_info[1] if record.exc_info else None
+    if INotFound.providedBy(error):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args = "not found: %s", (record.getMessage(),)
+        record.exc_info = None
+    return True
 
 
 class WebServer:
@@ -35,6 +50,7 @@ class WebServer:
     def start(self, db):
         application = WSGIPublisherApplication(db, HTTPPublicationRequestFactory)
         notify(WSGIPublisherApplicationCreated(application))
+        errors.addFilter(calm)
         self.server = create_server(
             application, sockets=[self.socket], threads=self.threads,
             clear_untrusted_proxy_headers=True, ident="lovely.remotetask",
@@ -55,6 +71,7 @@ class WebServer:
         self.server.trigger.pull_trigger(
             lambda: wasyncore.close_all(self.server._map, ignore_all=True))
         self.thread.join(PATIENCE_SECONDS)
+        errors.removeFilter(calm)
 
 
 def _listening_socket(host, port):

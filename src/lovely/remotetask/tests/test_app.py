@@ -1,7 +1,9 @@
 """The application as its user meets it: started as a process, asked by HTTP,
 stopped by a signal."""
 import base64
+import io
 import json
+import logging
 import os
 import queue
 import re
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from lovely.remotetask.app.directory import Directory
 from lovely.remotetask.app.problems import CannotStart
+from lovely.remotetask.app.terminal import Terminal
 
 PATIENCE = 60  # seconds that a loaded machine may take
 SOON = 10      # seconds in which a stop must be done there; alone it takes 0.3
@@ -191,7 +194,17 @@ class AnApplication(TestCase):
         self.assertIn('id="navigationTree"', body)  # as Rotterdam has it
         self.assertEqual(self.get(page)[0], 401)
         self.assertEqual(self.get(page, ("admin", "wrong"))[0], 401)
+        self.assertEqual(self.get(application.url + "nosuch", self.kept_login())[0], 404)
         self.assertEqual(application.stop(), 0)
+        self.assertNotIn("nosuch", application.said)
+        self.assertIn("INFO SiteError not found: " + application.url + "nosuch",
+                      self.log())
+        self.assertNotIn("Traceback", self.log())
+        # What it says to try next names the place where it is.
+        hints = [line for line in application.lines if line.startswith("  remotetask ")]
+        path = os.path.relpath(self.var)
+        self.assertEqual([f" --db {path} " in line for line in hints],
+                         [True, True, True, False], hints)
         self.assertEqual(application.lines[-1], "Stopped.\n")
         self.assertNotIn("Traceback", application.said)
 
@@ -303,6 +316,19 @@ class WhatStandsInTheWay(TestCase):
         Directory(self.var).prepare()
         (self.var / "login.txt").write_text("admin")
         self.refused(self.start(), 2, "login.txt")
+
+
+class TheTerminal(unittest.TestCase):
+
+    def test_it_shows_the_first_line_of_a_text_and_no_more(self):
+        stream = io.StringIO()
+        terminal = Terminal(stream)
+        for text in ("first\n  | second\nthird", "", "a \x1b[31m bell"):
+            terminal.handle(logging.LogRecord(
+                "any", logging.ERROR, "", 1, text, (), None))
+        lines = stream.getvalue().splitlines()
+        self.assertEqual([line[9:] for line in lines],
+                         ["ERROR: first", "ERROR: ", "ERROR: a \\x1b[31m bell"])
 
 
 class TheDirectory(TestCase):
