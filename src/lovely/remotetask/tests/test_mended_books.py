@@ -364,3 +364,21 @@ class OddLanes(ServiceCase):
         for options in dict(lane=5), dict(lane="narrow", laneWidth="2"):
             with self.assertRaises(BadOption):
                 SimpleTask(str, **options)
+
+
+class TwoSlips(ServiceCase):
+
+    def test_a_job_of_two_slips_is_claimed_once(self):
+        """It ran on two threads at the same time."""
+        self.task("work", lambda input: input)
+        jobid = self.service.add("work", startLater=True)
+        self.service.startJob(jobid)
+        other = self.service.add("work")
+        transaction.commit()
+        claims = self.service.dispatch("one", wanted=5, alone=True).claims
+        transaction.commit()
+        self.assertEqual([claim.id for claim in claims], [jobid, other])
+        self.assertEqual(len(self.service.queue.inbox), 0)
+        self.service.handBack("one", unstarted=claims, close=True)
+        self.service.process()
+        transaction.commit()
