@@ -21,6 +21,7 @@ from lovely.remotetask.interfaces import IAttemptFrame
 from lovely.remotetask.job import Job
 
 SYSTEM = system_user.id
+INTERACTIONS = ("interaction", "previous_interaction")  # what a thread remembers
 
 
 @implementer(IParticipation)
@@ -64,17 +65,23 @@ class PrincipalFrame:
         self.owner = job.owner
 
     def __enter__(self) -> None:
-        self.before = queryInteraction()
+        # Also the one that was ended last: it may be restored after us.
+        self.before = {name: getattr(thread_local, name)
+                       for name in INTERACTIONS if hasattr(thread_local, name)}
         if self.owner is None:
             return
         principal = find_principal(self.owner)
         endInteraction()
-        newInteraction(Participation(principal))
+        try:
+            newInteraction(Participation(principal))
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *error: object) -> None:
-        endInteraction()
-        if self.before is not None:
-            thread_local.interaction = self.before
+        for name in INTERACTIONS:
+            vars(thread_local).pop(name, None)
+        vars(thread_local).update(self.before)
 
 
 def find_principal(id: str) -> Any:

@@ -7,11 +7,13 @@ from persistent.mapping import PersistentMapping
 from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.tests.hexstorage import HexStorage
+from zope.security.management import (
+    endInteraction, newInteraction, queryInteraction, restoreInteraction, system_user)
 
 from lovely.remotetask.errors import BadInput, BadSchedule
 from lovely.remotetask.missed import due
 from lovely.remotetask.payload import lend, pack
-from lovely.remotetask.runtime import rescue
+from lovely.remotetask.runtime import frames, rescue
 from lovely.remotetask.schedule import Foreign
 from lovely.remotetask.store import leases
 from lovely.remotetask.testing import simulated_clock
@@ -266,3 +268,40 @@ class WrappedStorages(ServiceCase):
             storage = Shared()
 
         self.assertFalse(rescue.exclusive(Database()))
+
+
+class Somebody:
+    id = "somebody"
+
+
+class Interactions(ServiceCase):
+    """The caller of `process` finds both of a thread's interactions as they were."""
+
+    storage = "mapping"
+
+    def setUp(self):
+        super().setUp()
+        self.task("any", lambda input: None)
+        newInteraction(frames.Participation(system_user))
+        self.service.add("any")
+        endInteraction()
+        endInteraction()  # nor is there one to restore
+
+    def test_one_that_was_ended_is_restored_after_a_job(self):
+        newInteraction(frames.Participation(Somebody))
+        endInteraction()
+        self.service.process()
+        self.assertIsNone(queryInteraction())
+        restoreInteraction()
+        self.assertEqual(frames.present_owner(), "somebody")
+
+    def test_where_there_was_none_none_is_restored(self):
+        self.service.process()
+        restoreInteraction()
+        self.assertIsNone(queryInteraction())
+
+    def test_the_present_one_is_there_again_when_that_of_the_job_cannot_be_made(self):
+        newInteraction(frames.Participation(Somebody))
+        with mock.patch.object(frames, "newInteraction", side_effect=ValueError("no")):
+            self.service.processNext()
+        self.assertEqual(frames.present_owner(), "somebody")
