@@ -28,7 +28,9 @@ NAMED = 5           # tasks that one line names
 
 def getAutostartServiceNames():
     """The directives of the configuration, in order."""
-    text = settings.product_configuration().get("autostart")
+    given = {**settings.product_configuration(), **{
+        key.lower(): text for key, text in settings.environment().items()}}
+    text = given.get("autostart")
     if text is None:
         text = settings.process().autostart
     return [name for name in re.split(r"[,\s]+", text or "") if name]

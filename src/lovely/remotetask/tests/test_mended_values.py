@@ -1,4 +1,6 @@
 """Values that belong to one: inputs, schedules, options, settings and frames."""
+import os
+import unittest
 from datetime import UTC, datetime, timedelta, timezone
 from unittest import mock
 
@@ -10,6 +12,7 @@ from ZODB.tests.hexstorage import HexStorage
 from zope.security.management import (
     endInteraction, newInteraction, queryInteraction, restoreInteraction, system_user)
 
+from lovely.remotetask import settings, startup
 from lovely.remotetask.errors import BadInput, BadSchedule
 from lovely.remotetask.missed import due
 from lovely.remotetask.payload import lend, pack
@@ -305,3 +308,17 @@ class Interactions(ServiceCase):
         with mock.patch.object(frames, "newInteraction", side_effect=ValueError("no")):
             self.service.processNext()
         self.assertEqual(frames.present_owner(), "somebody")
+
+
+class Autostart(unittest.TestCase):
+
+    def test_the_environment_wins_over_zope_conf(self):
+        self.addCleanup(settings.reload)
+        conf = {"autostart": "@conf"}
+        with mock.patch.object(settings, "product_configuration", lambda: conf):
+            settings.reload()
+            self.assertEqual(startup.getAutostartServiceNames(), ["@conf"])
+            with mock.patch.dict(os.environ, REMOTETASK_AUTOSTART="@here"):
+                settings.reload()
+                self.assertEqual(startup.getAutostartServiceNames(), ["@here"])
+                self.assertEqual(settings.process().autostart, "@here")
