@@ -15,7 +15,7 @@ from zope.component.interfaces import ISite
 from zope.processlifetime import IDatabaseOpenedWithRoot
 
 from lovely.remotetask import clerk, lifecycle, settings
-from lovely.remotetask.failure import in_log
+from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.interfaces import ITaskService
 from lovely.remotetask.runtime.publication import ROOT
 
@@ -53,8 +53,9 @@ def bootStrapSubscriber(event):
         for directive in directives:
             try:
                 start_by(root, directive)
-            except Exception:
-                log.exception("directive %s could not be obeyed", in_log(directive))
+            except Exception as error:
+                log.error("directive %s could not be obeyed:\n%s", in_log(directive),
+                          marked(traceback_of(error)))
     finally:
         connection.transaction_manager.abort()
         connection.close()
@@ -97,7 +98,7 @@ def start(site_name: str, name: str, service) -> None:
         log.error("service %s on site %s could not be started: %s",
                   in_log(name), in_log(site_name), in_log(error))
     else:
-        log.info("service %s on site %s started", name, site_name)
+        log.info("service %s on site %s started", in_log(name), in_log(site_name))
 
 
 def warn_of_unknown_tasks(name: str, service) -> None:

@@ -1,4 +1,5 @@
 """Values that belong to one: inputs, schedules, options, settings and frames."""
+import logging
 import os
 import unittest
 from datetime import UTC, datetime, timedelta, timezone
@@ -9,6 +10,7 @@ from persistent.mapping import PersistentMapping
 from ZODB.blob import BlobStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.tests.hexstorage import HexStorage
+from zope.processlifetime import DatabaseOpenedWithRoot
 from zope.security.management import (
     endInteraction, newInteraction, queryInteraction, restoreInteraction, system_user)
 
@@ -18,6 +20,7 @@ from lovely.remotetask.missed import due
 from lovely.remotetask.payload import lend, pack
 from lovely.remotetask.runtime import frames, rescue
 from lovely.remotetask.schedule import Foreign
+from lovely.remotetask.service import TaskService
 from lovely.remotetask.store import leases
 from lovely.remotetask.testing import simulated_clock
 from lovely.remotetask.tests.support import ServiceCase
@@ -322,3 +325,22 @@ class Autostart(unittest.TestCase):
                 settings.reload()
                 self.assertEqual(startup.getAutostartServiceNames(), ["@here"])
                 self.assertEqual(settings.process().autostart, "@here")
+
+
+class LogOfTheStart(ServiceCase):
+
+    storage = "mapping"
+
+    def test_the_text_of_an_error_cannot_forge_lines(self):
+        def starts(service):
+            raise ValueError("no\n2026-01-01 INFO all is well")
+
+        self.addCleanup(settings.reload)
+        with mock.patch.dict(os.environ, REMOTETASK_AUTOSTART="@tasks"), \
+                mock.patch.object(TaskService, "isProcessing", starts):
+            startup.bootStrapSubscriber(DatabaseOpenedWithRoot(self.db))
+        entry, = [each for each in self.lines.records if each.levelname == "ERROR"]
+        first, *rest = logging.Formatter().format(entry).splitlines()
+        self.assertEqual(first, "directive @tasks could not be obeyed:")
+        self.assertIn("all is well", rest[-1])
+        self.assertEqual({line[:4] for line in rest}, {"  | "})
