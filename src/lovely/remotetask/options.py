@@ -10,6 +10,7 @@ from lovely.remotetask.runtime import frames
 TEXT_LIMIT = 200       # characters of a title or a tag
 LONGEST = 1e10         # seconds, 300 years
 PRIORITIES = range(-1_000_000, 1_000_001)
+RETRIES = range(1_000_001)
 
 
 class JobOptions:
@@ -24,8 +25,9 @@ class JobOptions:
             raise BadOption("priority", priority, "a whole number; smaller is more urgent")
         if timeout is not None and not (is_number(timeout) and timeout > 0):
             raise BadOption("timeout", timeout, "seconds, more than 0")
-        if retries is not None and not (isinstance(retries, int) and retries >= 0):
-            raise BadOption("retries", retries, "how many attempts after the first")
+        if retries is not None and not (isinstance(retries, int) and retries in RETRIES):
+            raise BadOption("retries", retries, "how many attempts after the first, "
+                            f"up to {RETRIES[-1]:,}")
         tags = (tags,) if isinstance(tags, str) else _many("tags", tags)
         for text in (title, *tags):
             if not isinstance(text, str) or len(text) > TEXT_LIMIT \
@@ -76,6 +78,16 @@ class JobOptions:
             for object in concerns:
                 if jar is not None and getattr(object, "_p_jar", jar) is None:
                     jar.add(object)
+
+
+class CronOptions(JobOptions):
+    """The options of a cron job, whose schedule alone says when it runs."""
+
+    def __init__(self, service, task, *, startAt=None, startBefore=None, **options):
+        for name, value in dict(startAt=startAt, startBefore=startBefore).items():
+            if value is not None:
+                raise BadOption(name, value, "the schedule says when a cron job runs")
+        super().__init__(service, task, **options)
 
 
 def is_number(value):

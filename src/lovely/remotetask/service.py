@@ -17,7 +17,7 @@ from lovely.remotetask.errors import BadStatus, IllegalMove, UnknownTask
 from lovely.remotetask.interfaces import ITask, ITaskService
 from lovely.remotetask.job import CronJob, Job
 from lovely.remotetask.missed import MISSED, OVERLAP
-from lovely.remotetask.options import JobOptions, one_of
+from lovely.remotetask.options import CronOptions, JobOptions, one_of
 from lovely.remotetask.payload import validate
 from lovely.remotetask.processor import SimpleProcessor
 from lovely.remotetask.reading import Reading
@@ -165,7 +165,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
         utility = self._known_task(task)
         one_of("missed", missed, MISSED)
         one_of("overlap", overlap, OVERLAP)
-        facts = JobOptions(self, utility, **options)
+        facts = CronOptions(self, utility, **options)
         stored, objects = facts.pack(input, f"input of {task!r}")
         self._ready()
         now = clock.micros()

@@ -15,7 +15,7 @@ from zope.security.management import (
     endInteraction, newInteraction, queryInteraction, restoreInteraction, system_user)
 
 from lovely.remotetask import settings, startup
-from lovely.remotetask.errors import BadInput, BadSchedule
+from lovely.remotetask.errors import BadInput, BadOption, BadSchedule
 from lovely.remotetask.missed import due
 from lovely.remotetask.payload import lend, pack
 from lovely.remotetask.runtime import frames, rescue
@@ -344,3 +344,24 @@ class LogOfTheStart(ServiceCase):
         self.assertEqual(first, "directive @tasks could not be obeyed:")
         self.assertIn("all is well", rest[-1])
         self.assertEqual({line[:4] for line in rest}, {"  | "})
+
+
+class OptionsThatDoNothing(ServiceCase):
+
+    storage = "mapping"
+
+    def test_a_cron_job_has_no_start_of_its_own(self):
+        self.task("any", lambda input: None)
+        for option in dict(startAt=START), dict(startBefore=5), dict(startBefore=START):
+            for when in dict(minute=(1,)), dict(delay=60):
+                with self.subTest(**option, **when), self.assertRaises(BadOption):
+                    self.service.addCronJob("any", **when, **option)
+        self.assertEqual(len(self.service.jobs), 0)
+        self.service.addCronJob("any", minute=(1,), startAt=None, retries=5)
+
+    def test_retries_without_end_are_refused(self):
+        self.task("any", lambda input: None)
+        for retries in 10**12, -1, 1_000_001:
+            with self.subTest(retries=retries), self.assertRaises(BadOption):
+                self.service.add("any", retries=retries)
+        self.service.add("any", retries=1_000_000)
