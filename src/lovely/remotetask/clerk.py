@@ -17,6 +17,7 @@ from zope.event import notify
 from lovely.remotetask import clock, events, lifecycle
 from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.job import CronJob, Job
+from lovely.remotetask.missed import ALL, ALLOW, QUEUE_ONE
 from lovely.remotetask.missed import due as due_instants
 from lovely.remotetask.settings import Settings
 
@@ -230,10 +231,18 @@ class Clerk:
         if not isinstance(cron, CronJob):
             return
         cron.note_end(job)
-        if cron.waiting is not None and cron.recordedStatus == lifecycle.CRONJOB \
-                and not cron.paused and not self._unfinished(cron):
+        if cron.recordedStatus == lifecycle.CRONJOB and not cron.paused:
+            self._next_run(cron)
+
+    def _next_run(self, cron) -> None:
+        """Make the run that waits for the one before it, if that is finished."""
+        if not cron.late and cron.waiting is None or self._unfinished(cron):
+            return
+        if cron.late:
+            instant, cron.late = cron.late[0], cron.late[1:]
+        else:
             instant, cron.waiting = cron.waiting, None
-            self.make_run(cron, instant)
+        self.make_run(cron, instant)
 
     # -- time
 
@@ -277,13 +286,24 @@ class Clerk:
         cron.firedUpTo = self.now
         cron.scheduledFor = None if due is None else due.next
         self._await_next(cron)
-        for instant in () if due is None else due.fire:
+        if due is None or not due.fire:
+            return
+        late = clock.to_micros(due.fire[0]) < self.now - settings.missed_grace * 1_000_000
+        if late and cron.missed == ALL and cron.overlap != ALLOW:
+            # They are all to run, so those of one downtime wait for each other.
+            before = () if cron.waiting is None else (cron.waiting,)
+            cron.late = (*cron.late, *before, *due.fire)[-settings.missed_bound:]
+            cron.waiting = None
+            self._next_run(cron)
+            return
+        self._next_run(cron)
+        for instant in due.fire:
             self._fire_one(cron, instant)
 
     def _fire_one(self, cron, instant) -> None:
-        if cron.overlap == "allow" or not self._unfinished(cron):
+        if cron.overlap == ALLOW or not self._unfinished(cron):
             self.make_run(cron, instant)
-        elif cron.overlap == "queue one":
+        elif cron.overlap == QUEUE_ONE:
             cron.waiting = instant
         else:
             log.info("job %s (%s): run of %s skipped, the one before is not finished",

@@ -308,6 +308,7 @@ class CronJob(Job):
     overlap = "skip"
     paused = False
     waiting = None          # moment of a run that waits for the one before it
+    late: tuple = ()        # missed moments that all fire, one run after the other
     firedUpTo = None        # microseconds: instants up to here are dealt with
     broken = None           # why its schedule cannot be worked out any more
     runs: tuple[Run, ...] = ()

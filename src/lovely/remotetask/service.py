@@ -278,7 +278,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
     def pause(self, jobid):
         """See ITaskService"""
         cron = self._cron(jobid)
-        cron.paused, cron.waiting = True, None
+        cron.paused, cron.waiting, cron.late = True, None, ()
         self._announce(jobid)
 
     def resume(self, jobid):

@@ -382,3 +382,60 @@ class TwoSlips(ServiceCase):
         self.service.handBack("one", unstarted=claims, close=True)
         self.service.process()
         transaction.commit()
+
+
+class CatchingUp(ServiceCase):
+    """With missed='all' the first missed instant was run, and all others skipped as
+    overlapping with it."""
+
+    def setUp(self):
+        super().setUp()
+        self.ran = []
+        self.task("work", self.ran.append)
+
+    def after_ten_minutes(self, clock, **options):
+        cron = self.service.addCronJob("work", schedule="* * * * *", missed="all",
+                                       **options)
+        self.service.process()
+        clock.advance(600)
+        return self.job(cron)
+
+    def instants(self, cron):
+        return [run.instant.minute for run in cron.runs]
+
+    def test_every_missed_run_is_made(self):
+        for overlap in "skip", "queue one", "allow":
+            with self.subTest(overlap), simulated_clock() as clock:
+                cron = self.after_ten_minutes(clock, overlap=overlap)
+                self.service.process()
+                self.assertEqual(self.instants(cron), [*range(1, 11)])
+                self.assertEqual({run.status for run in cron.runs}, {"completed"})
+                clock.advance(60)
+                self.service.process()
+                self.assertEqual(self.instants(cron), [*range(1, 12)])
+                self.service.cancel(cron.id)
+                self.assertEqual(self.service.check(), [])
+        transaction.commit()
+
+    def test_one_after_the_other(self):
+        with simulated_clock() as clock:
+            cron = self.after_ten_minutes(clock)
+            for number in range(1, 4):
+                self.assertTrue(self.service.processNext())
+                self.assertEqual(self.service.counts()["queued"], 1)
+                self.assertEqual(len(self.ran), number)
+            clock.advance(60)  # on time, and the run before it is not finished
+            self.service.process()
+            self.assertEqual(self.instants(cron), [*range(1, 11)])
+        transaction.commit()
+
+    def test_what_waits_is_bounded_and_gone_with_a_pause(self):
+        self.service.configure(missed_bound=4)
+        with simulated_clock() as clock:
+            cron = self.after_ten_minutes(clock)
+            self.service.processNext()
+            self.assertEqual((self.instants(cron), len(cron.late)), ([7, 8], 2))
+            self.service.pause(cron.id)
+            self.service.process()
+            self.assertEqual(self.instants(cron), [7, 8])
+        transaction.commit()
