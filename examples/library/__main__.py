@@ -124,7 +124,7 @@ def report(library, options, out) -> int:
         _as_json(out, counts=counts, report=last, trouble=trouble)
         return 0
     if last is not None:
-        print(closing(last).partition("\n")[0], file=out)
+        print(closing(last), file=out)
     if last is None or counts["waiting"]:
         print(f"{counts['known'] - counts['waiting']:,} of {counts['known']:,} files "
               "are indexed", file=out)

@@ -4,10 +4,13 @@ On a terminal one line that is renewed; elsewhere a line now and then.
 """
 import logging
 import os
+import shlex
+import shutil
 import sys
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 from lovely.remotetask.startup import application
 from transaction import TransactionManager
@@ -29,8 +32,8 @@ class Display:
     `start` returns at once; `stop` ends it and tidies the line up.
     """
 
-    def __init__(self, db, stream=None):
-        self.db = db
+    def __init__(self, db, stream=None, database="var/Data.fs"):
+        self.db, self.database = db, database
         self.stream = stream or sys.stdout
         self.is_terminal = getattr(self.stream, "isatty", lambda: False)()
         self._stopped = threading.Event()
@@ -68,7 +71,7 @@ class Display:
                 if counts is None:
                     continue
                 if last is not None:
-                    self._say(closing(last))
+                    self._say(f"{closing(last)}\n{hint(self.database)}")
                     return
                 now = time.monotonic()
                 self._seen.append((now, counts["runs"]))
@@ -137,14 +140,28 @@ def closing(last) -> str:
             f"{last['classes']:,} classes and {last['functions']:,} functions, "
             f"{last['vocabulary']:,} words; {last['unreadable']:,} could not be "
             f"understood, {last['failed']:,} ended in error; "
-            f"{plural(last['conflicts'], 'conflict')}. It took {last['seconds']:.0f} s.\n"
-            f"Ask it, in another terminal: {_python()} -m library search json decoder")
+            f"{plural(last['conflicts'], 'conflict')}. It took {last['seconds']:.0f} s.")
+
+
+def hint(database) -> str:
+    """A command that works where it is shown, with the path of the Data.fs."""
+    path = os.path.relpath(database)
+    path = os.path.abspath(database) if path.startswith(os.pardir) else path
+    where = "" if path == "var/Data.fs" else f"--database {shlex.quote(path)} "
+    return (f"Ask it, in another terminal: {_python()} -m library {where}"
+            "search json decoder")
 
 
 def _python() -> str:
     """The Python that knows the example: beside bin/remotetask that is bin/py."""
     path = os.path.join(os.path.dirname(os.path.relpath(sys.argv[0])), "py")
-    return path if os.access(path, os.X_OK) else "python"
+    if os.access(path, os.X_OK):
+        return path
+    python = shutil.which("python") or ""
+    words = "python" if os.path.abspath(python) == os.path.abspath(sys.executable) \
+        else sys.executable
+    examples = os.path.relpath(Path(__file__).parents[1])
+    return f"PYTHONPATH={shlex.quote(examples)} {shlex.quote(words)}"
 
 
 def plural(number: int, word: str) -> str:

@@ -16,6 +16,7 @@ def at_first_start(event):
 
 def at_work(event):
     """Show on the terminal how far it is."""
-    display = Display(event.running.db, event.stream)
+    display = Display(event.running.db, event.stream,
+                      event.running.directory.database)
     event.running.on_stop(display.stop)
     display.start()

@@ -551,6 +551,28 @@ class Progress(ExampleCase):
         self.assertTrue(stream.getvalue().endswith(progress.ERASE))
 
 
+class TheHint(ExampleCase):
+
+    storage = "file"
+
+    def test_what_it_says_to_try_works_where_it_is_said(self):
+        self.service.execute(tasks.LOOK)
+        self.service.process()
+        transaction.commit()
+        said = progress.hint(self.path).partition(": ")[2]
+        self.assertIn(f" --database {self.path} ", said)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        if said.startswith("PYTHONPATH="):  # the shell sets it; ours names our paths
+            ours, _, said = said.partition(" ")
+            environment["PYTHONPATH"] = os.pathsep.join([
+                ours.partition("=")[2],
+                *(path for path in sys.path if not path.endswith("examples"))])
+        done = subprocess.run(said, shell=True, env=environment, capture_output=True,
+                              text=True, timeout=support.BOUND)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), said)
+        self.assertRegex(done.stdout, r"\d files?\n")
+
+
 class Killed(unittest.TestCase):
     """Real processes on real files, killed with -9 and started again."""
 
