@@ -7,13 +7,15 @@ import threading
 from contextlib import ExitStack
 
 import zope.component
+from transaction import TransactionManager
 
-from lovely.remotetask import processor, startup
+from lovely.remotetask import lifecycle, processor, startup
 from lovely.remotetask.cli import databases, times
-from lovely.remotetask.cli.output import Output
+from lovely.remotetask.cli.output import Output, number
 from lovely.remotetask.cli.problems import DATABASE, DONE, FAILED, NoDatabase, NoSuchService
 from lovely.remotetask.cli.services import choose, find_all
 from lovely.remotetask.cli.socket import Server, path_for
+from lovely.remotetask.failure import in_log
 from lovely.remotetask.signals import stop_signals
 
 log = logging.getLogger("lovely.remotetask")
@@ -79,22 +81,63 @@ def work(options, out) -> int:
         database = databases.find(options.db)
         db = _open(database, options)
         undo.callback(database.close, db)
-        started = start(db, options.service)
-        left = []
-        undo.callback(lambda: left.extend(processor.stop_all(db, grace)))
+        # Before the services, so that it answers until they have come to their end.
         server = socket_for(db, database)
         if server is not None:
             undo.callback(server.stop)
+        left = []
+        undo.callback(lambda: left.extend(processor.stop_all(db, grace)))
+        started = start(db, options.service)
         out.line(f"At work on {', '.join(started)} as process {os.getpid()}; "
                  "Ctrl-C or SIGTERM stops it.")
         out.stream.flush()
         code = _until(asked, out)
+        if code == DONE:
+            out.line(_stopping(db, started, grace))
+            out.stream.flush()
         undo.close()
     if left:
         out.complain(f"some jobs did not end in time and are given back: {', '.join(left)}")
     elif code == DONE:
         out.line("Stopped.")
     return code or (FAILED if left else DONE)
+
+
+def _stopping(db, started, grace) -> str:
+    """What the one who asked it to stop has to wait for."""
+    jobs, longest = _in_hand(db, started)
+    seconds = longest if grace is None else grace
+    in_hand = f" {number(jobs, 'job')} in hand may run on for up to " \
+              f"{times.span(seconds)};" if jobs and seconds else ""
+    return f"Stopping;{in_hand} a second Ctrl-C stops at once."
+
+
+def _in_hand(db, started):
+    """How many jobs run in this process, and their services' longest grace time.
+
+    (0, 0) where the database cannot tell, which must not keep it from stopping.
+    """
+    transactions = TransactionManager()
+    try:
+        connection = db.open(transactions)
+    except Exception:
+        return 0, 0
+    try:
+        found = [each.service for each in find_all(connection)
+                 if each.address["directive"] in started]
+        ours = [(service, id) for service in found for worker in service.workers()
+                if worker["alive"] and worker["pid"] == os.getpid()
+                for id in worker["holds"]]
+        running = [job for service, id in ours if (job := service.jobs.get(id))
+                   is not None and job.recordedStatus not in lifecycle.FINISHED]
+        return len(running), max(
+            service.effectiveSettings().grace_seconds for service in found)
+    except Exception as error:
+        log.warning("the jobs in hand cannot be counted: %s", in_log(error))
+        return 0, 0
+    finally:
+        transactions.abort()
+        connection.close()
 
 
 def _open(database, options):

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import unittest
 from importlib.util import find_spec
 from pathlib import Path
@@ -150,7 +149,8 @@ class AWorker(ProcessCase):
         self.assertEqual((code, out), (1, ""))
         self.assertIn("ended in error: no luck", err)
         self.assertEqual(worker.stop(signal.SIGTERM), 0)
-        self.assertEqual(worker.lines[-1], "Stopped.\n")
+        self.assertEqual(worker.lines[-2:], [
+            "Stopping; a second Ctrl-C stops at once.\n", "Stopped.\n"])
         self.assertFalse(path_for(self.file).exists())
         self.assertEqual(self.answer("check")[0]["faults"], [])
 
@@ -184,11 +184,14 @@ class Workers(ProcessCase):
         id = int(self.done("add", "gate"))
         worker.wait_for("the gate is reached")
         worker.process.send_signal(signal.SIGINT)
-        # It has been seen when no commands are taken any more.
-        for _ in range(PATIENCE * 100):
-            if not path_for(self.file).exists():
-                break
-            threading.Event().wait(0.01)
+        self.assertEqual(
+            worker.wait_for("Stopping"),
+            "Stopping; 1 job in hand may run on for up to 60 min; "
+            "a second Ctrl-C stops at once.\n")
+        # Commands are taken until the end.
+        self.assertEqual(self.status(id), "processing")
+        self.assertEqual(self.answer("status")[0]["counts"]["processing"], 1)
+        int(self.done("add", "double", "1"))
         worker.process.send_signal(signal.SIGTERM)
         self.assertEqual(worker.end(), 128 + signal.SIGTERM)
         self.open_gate()
