@@ -137,7 +137,7 @@ class Clerk:
             if not service.isHeld(job):
                 service.queue.put(lane_of(job), job.key, job.token)
         elif status == lifecycle.DELAYED:
-            self._settle_delayed(job)
+            self._settle_delayed(job, is_new=was is None)
         elif status == lifecycle.CRONJOB:
             self._settle_cron(job, is_new=was is None)
         elif status in lifecycle.FINISHED:
@@ -186,23 +186,25 @@ class Clerk:
         else:
             self.service.index.move(id, was, (status, since), self.changes)
 
-    def _settle_delayed(self, job) -> None:
+    def _settle_delayed(self, job, is_new: bool) -> None:
         due = job.micros("due")
         if not due:
-            start = job.micros("created") if self.base is None else self.base
-            due = start + round(job.delay * 1_000_000)
+            due = self._start_of(job, is_new) + round(job.delay * 1_000_000)
             job.due = job.scheduledFor = clock.from_micros(due)
         self.service.scheduled.put(job.id, due)
+
+    def _start_of(self, job, is_new: bool) -> int:
+        """The moment from which a delay or a schedule counts."""
+        if self.base is not None:
+            return self.base
+        return job.micros("created") if is_new else self.now
 
     def _settle_cron(self, cron, is_new: bool) -> None:
         if cron.paused or cron.broken:
             self.service.scheduled.remove(cron.id)
             return
         if cron.firedUpTo is None:
-            if self.base is not None:
-                cron.firedUpTo = self.base
-            else:
-                cron.firedUpTo = cron.micros("created") if is_new else self.now
+            cron.firedUpTo = self._start_of(cron, is_new)
             cron.scheduledFor = self._ask(cron, lambda: cron.schedule.next_after(
                 clock.from_micros(cron.firedUpTo)))
         self._await_next(cron)

@@ -439,3 +439,25 @@ class CatchingUp(ServiceCase):
             self.service.process()
             self.assertEqual(self.instants(cron), [7, 8])
         transaction.commit()
+
+
+class NewDelays(ServiceCase):
+
+    def test_a_delay_given_later_counts_from_then(self):
+        """It counted from the moment the job was added, and the job ran at once."""
+        ran = []
+        self.task("work", ran.append)
+        with simulated_clock() as clock:
+            cron = self.service.addCronJob("work", minute=(5,))
+            self.service.dispatch("one")
+            clock.advance(86_400)
+            self.job(cron).update(delay=600)
+            self.service.reschedule(cron)
+            for seconds, status, times in (0, "delayed", 0), (599, "delayed", 0), \
+                    (1, "completed", 1):
+                clock.advance(seconds)
+                self.service.dispatch("one")
+                self.service.process()
+                self.assertEqual((self.service.getStatus(cron), len(ran)),
+                                 (status, times))
+        transaction.commit()
