@@ -403,11 +403,8 @@ class Clerk:
         claims = [claim for claim in claims
                   if lease.held.get(claim.id, (None,))[0] == claim.token]
         lease.release((claim.id, claim.token) for claim in claims)
-        for claim in claims:
-            if self.service.index.place(claim.id) is None:  # claimed fresh
-                self.look_at(claim.id)
-            else:
-                self.service.queue.put(claim.lane, claim.key, claim.token)
+        for claim in claims:  # one may have been cancelled meanwhile, or be new
+            self.look_at(claim.id)
 
     def return_strays(self, lease, known) -> None:
         """Put back what is on a lease and its dispatcher does not know of: the answer

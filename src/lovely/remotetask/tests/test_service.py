@@ -340,6 +340,19 @@ class Steering(VerbCase):
         self.assertEqual(list(self.service.queue.entries()), [])
         self.assertEqual(self.service.check(), [])
 
+    def test_what_was_cancelled_in_hand_does_not_go_back_in_line(self):
+        """Handed back unstarted, it once stood in its lane again, cancelled, and the
+        lane outlived it."""
+        kept, cancelled = self.service.addMany("effect", range(2))
+        self.service.dispatch("look")
+        claims = self.service.dispatch("mine", wanted=2, alone=True).claims
+        self.service.cancel(cancelled)
+        self.service.dispatch("other")  # settles the slip first
+        self.service.handBack("mine", (), claims, (), close=True)
+        self.assertEqual([key[2] for key, _, _ in self.service.queue.entries()], [kept])
+        self.service.clean()
+        self.assertEqual(self.service.check(), [])
+
     def test_a_late_outcome_does_not_speak_for_a_job_that_was_retried(self):
         jobid = self.service.add("bad")
         claim, = self.service.dispatch("mine", wanted=1, alone=True).claims
