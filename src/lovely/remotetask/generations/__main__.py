@@ -1,32 +1,40 @@
-"""python -m lovely.remotetask.generations [--dry-run] URI"""
+"""python -m lovely.remotetask.generations [--dry-run] WHERE"""
 import argparse
 import logging
+import sys
 
-import zodburi
-from ZODB.DB import DB
-
+from lovely.remotetask.cli import databases
+from lovely.remotetask.cli.problems import Problem
 from lovely.remotetask.generations import upgrade_database
 
+PROGRAM = "python -m lovely.remotetask.generations"
 
-def main(arguments=None) -> None:
+
+def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m lovely.remotetask.generations",
+        prog=PROGRAM,
         description="Bring the services of release 0.5 into today's shape. It can be "
         "interrupted and called again; without it, each service is upgraded when it "
         "is first written to.")
-    parser.add_argument("uri", help="the database: file:///path/to/Data.fs, zeo://...")
+    parser.add_argument("uri", metavar="WHERE", help=(
+        "the database: directory, zope.conf, Data.fs or URI (file:// zeo:// ...)"))
     parser.add_argument("-n", "--dry-run", action="store_true",
                         help="write nothing, tell what would be done")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s %(message)s")
-    factory, settings = zodburi.resolve_uri(options.uri)
-    db = DB(factory(), **settings)
     try:
-        for report in upgrade_database(db, dry_run=options.dry_run):
-            print(report)
+        database = databases.find(options.uri)
+        db = database.open_to_read() if options.dry_run else database.open()
+    except Problem as problem:
+        print(f"{PROGRAM}: {problem}", file=sys.stderr)
+        return problem.exit_code
+    try:
+        reports = upgrade_database(db, dry_run=options.dry_run)
     finally:
-        db.close()
+        database.close(db)
+    print("\n".join(map(str, reports)) or "nothing to do: no service of release 0.5 here")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

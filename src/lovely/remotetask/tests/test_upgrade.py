@@ -4,6 +4,8 @@ What each job is and is to become stands beside the databases, written by hand.
 """
 import doctest
 import functools
+import gc
+import io
 import itertools
 import json
 import logging
@@ -16,7 +18,7 @@ import sys
 import tempfile
 import unittest
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
@@ -37,6 +39,7 @@ import lovely.remotetask.generations
 from lovely.remotetask import clock, lifecycle, processor, settings
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.errors import BadSetting, UnknownJob
+from lovely.remotetask.generations import __main__ as generations_command
 from lovely.remotetask.generations import services, upgrade_database
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.runtime.publication import find
@@ -802,6 +805,43 @@ class TheGeneration(OldDatabaseCase):
                           db.storage.iterator(before)][1:], [])
 
 
+class TheCommand(OldDatabaseCase):
+    """python -m lovely.remotetask.generations"""
+
+    def run_command(self, *words):
+        """(exit code, standard output, standard error)"""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = generations_command.main([str(word) for word in words])
+        return code, out.getvalue(), err.getvalue()
+
+    def test_a_dry_run_writes_nothing_and_then_there_is_work_once(self):
+        path = self.fresh("all_in_root")
+        before = Path(path).read_bytes()
+        code, told, err = self.run_command("--dry-run", path)
+        self.assertEqual((code, err), (0, ""))
+        self.assertRegex(told, r"\d+ jobs \(")
+        self.assertEqual(Path(path).read_bytes(), before)
+        self.assertEqual(self.run_command(path), (0, told, ""))
+        code, told, err = self.run_command(f"file://{path}")
+        self.assertEqual((code, err), (0, ""))
+        self.assertTrue(told.startswith("nothing to do"), told)
+
+    def test_what_is_no_database_is_one_line_and_is_not_made(self):
+        for where, part in (("missing.fs", "there is no"),
+                            ("file://missing.fs", "there is no"),
+                            (self.fresh("python2"), "zodbupdate")):
+            with self.subTest(where), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ResourceWarning)
+                where = where.replace("missing.fs", f"{self.directory}/missing.fs")
+                code, told, err = self.run_command(where)
+                gc.collect()  # FileStorage leaves the file of Python 2 open
+                self.assertEqual((code, told), (3, ""))
+                self.assertEqual(err.count("\n"), 1, err)
+                self.assertIn(part, err)
+        self.assertFalse(os.path.exists(f"{self.directory}/missing.fs"))
+
+
 class Story(OldDatabaseCase):
     """What docs/upgrade.txt finds around it."""
 
@@ -831,7 +871,8 @@ def test_suite():
     loader = unittest.defaultTestLoader
     suite = unittest.TestSuite(map(loader.loadTestsFromTestCase, (
         TheDatabases, BeforeTheUpgrade, AfterTheUpgrade, Running, RunningWhileItMoves,
-        Interrupted, InterruptedEverywhere, TheFirstWrite, TheGeneration)))
+        Interrupted, InterruptedEverywhere, TheFirstWrite, TheGeneration,
+        TheCommand)))
     suite.addTest(doctest.DocFileSuite(
         str(MANUAL), module_relative=False, encoding="utf-8", setUp=Story,
         tearDown=lambda test: test.story.close(),
