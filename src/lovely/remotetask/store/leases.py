@@ -30,7 +30,9 @@ class Lease(Persistent):
 
     def hold(self, claims) -> None:
         """Add (id, token, claimed) to what is held."""
-        self.held = {**self.held, **{id: (token, now) for id, token, now in claims}}
+        claimed = {id: (token, now) for id, token, now in claims}
+        if claimed:  # a look that finds nothing writes nothing
+            self.held = {**self.held, **claimed}
 
     def release(self, claims) -> None:
         """Let go of (id, token); what is held with another token stays."""
@@ -38,7 +40,8 @@ class Lease(Persistent):
         for id, token in claims:
             if id in held and held[id][0] == token:
                 del held[id]
-        self.held = held
+        if len(held) < len(self.held):
+            self.held = held
 
     def proven_dead(self) -> bool:
         """Whether this host can tell that the process is gone."""

@@ -461,3 +461,25 @@ class NewDelays(ServiceCase):
                 self.assertEqual((self.service.getStatus(cron), len(ran)),
                                  (status, times))
         transaction.commit()
+
+
+class FullLane(ServiceCase):
+
+    def test_a_look_that_finds_no_room_writes_nothing(self):
+        """Each look committed the lease as it was, once a second for as long as a
+        job kept its lane full."""
+        self.task("narrow", lambda input: input, lane="narrow", laneWidth=1)
+        first, second = self.add("narrow"), self.add("narrow")
+        claims = self.service.dispatch("one", wanted=1, alone=True).claims
+        transaction.commit()
+        for _ in range(2):
+            before = self.db.lastTransaction()
+            found = self.service.dispatch(
+                "one", wanted=1, rooms={"narrow": 0}, unstarted=[],
+                in_hand=[(first, 1)], known=[first]).claims
+            transaction.commit()
+            self.assertEqual((found, self.db.lastTransaction()), ([], before))
+        self.service.handBack("one", unstarted=claims, close=True)
+        self.service.process()
+        transaction.commit()
+        self.assertEqual(self.service.getStatus(second), "completed")
