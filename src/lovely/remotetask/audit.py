@@ -2,7 +2,7 @@
 import logging
 
 from lovely.remotetask import clerk, lifecycle
-from lovely.remotetask.failure import in_log
+from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.store.index import facets_of
 
 log = logging.getLogger(__name__)
@@ -115,5 +115,6 @@ def repair(service, now: int) -> None:
                 if job.recordedStatus == lifecycle.PROCESSING and id not in held:
                     books.give_back(job)
                 books.settle(job)
-            except Exception:
-                log.exception("job %s cannot be read, it is left out of the books", id)
+            except Exception as error:
+                log.error("job %s cannot be read, it is left out of the books:\n%s", id,
+                          marked(traceback_of(error)))

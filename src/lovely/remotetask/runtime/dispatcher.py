@@ -78,8 +78,9 @@ class Worker:
                     dispatcher.done(self, outcome)
         except StorageClosed as error:
             dispatcher.give_up(error)
-        except BaseException:
-            log.exception("worker %s stumbled, another takes its place", self.name)
+        except BaseException as error:
+            log.error("worker %s stumbled, another takes its place:\n%s", self.name,
+                      marked(traceback_of(error)))
             dispatcher.closed.wait(STUMBLE_SECONDS)
         finally:
             dispatcher.left(self)
@@ -135,8 +136,9 @@ class Dispatcher:
                 if nap is None:
                     break
                 self.bell.wait(seen, nap)
-        except Exception:
-            log.exception("service %s cannot be processed", "/".join(self.path))
+        except Exception as error:
+            log.error("service %s cannot be processed:\n%s", "/".join(self.path),
+                      marked(traceback_of(error)))
         finally:
             self.running = False
             self.closed.set()
