@@ -202,8 +202,10 @@ class TaskService(Reading, Desk, Contained, Persistent):
         """Have a clerk look at these jobs, and wake him once this is committed."""
         inbox = self.queue.inbox
         inbox.drop(first, last)
-        # While a dispatcher is there, it is the one to fold.
-        if len(inbox) > (BUSY_FOLD if self.leases else FOLD):
+        # While a dispatcher is there, it is the one to fold.  A service that is not
+        # stored yet waits for it: what its jobs concern has no oid to be found by.
+        if self._p_jar is not None and \
+                len(inbox) > (BUSY_FOLD if self.leases else FOLD):
             with Clerk(self, clock.micros()) as books:
                 books.shorten_inbox(FOLD)
         ring_after_commit(self)

@@ -4,6 +4,7 @@ import threading
 from unittest import mock
 
 import transaction
+from persistent.mapping import PersistentMapping
 from ZODB.Connection import Connection
 from ZODB.POSException import ConflictError, POSKeyError, StorageError
 from zope.component import adapter, provideHandler, provideUtility
@@ -14,6 +15,7 @@ from lovely.remotetask.clerk import Claim
 from lovely.remotetask.errors import BadOption
 from lovely.remotetask.interfaces import (
     IJobAdded, IJobExpired, IJobHandedBack, IJobQueued, IJobRemoved, IJobStarted, ITask)
+from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask, lane_of
 from lovely.remotetask.testing import BOUND, simulated_clock
 from lovely.remotetask.tests.support import Gate, ServiceCase
@@ -483,3 +485,44 @@ class FullLane(ServiceCase):
         self.service.process()
         transaction.commit()
         self.assertEqual(self.service.getStatus(second), "completed")
+
+
+class ClaimedAhead(ServiceCase):
+
+    def test_a_job_cancelled_meanwhile_does_not_come_back_into_its_lane(self):
+        """The entry stayed in the lane, also when the job was removed."""
+        self.task("work", lambda input: input)
+        jobids = [self.add("work") for _ in range(3)]
+        self.service.dispatch("one")  # in the books before they are claimed
+        transaction.commit()
+        claims = self.service.dispatch("one", wanted=3, alone=True).claims
+        self.service.cancel(jobids[1])
+        self.service.dispatch("one", known=jobids)
+        transaction.commit()
+        self.service.handBack("one", unstarted=claims, close=True)
+        transaction.commit()
+        waiting = [key[2] for key, _, _ in self.service.queue.entries()]
+        self.assertEqual(waiting, [jobids[0], jobids[2]])
+        self.service.remove(jobids[1])
+        transaction.commit()
+        self.assertEqual(self.service.check(), [])
+        self.service.process()
+        transaction.commit()
+        self.assertFalse(self.service.hasJobsWaiting())
+
+
+class NewService(ServiceCase):
+
+    def test_what_many_jobs_concern_is_found_though_the_service_was_new(self):
+        """An adder folded the first hundred while the object had no oid."""
+        self.task("work", lambda input: input)
+        root = self.connection.root()
+        service = root["new"] = TaskService()
+        root["page"] = page = PersistentMapping()
+        for number in range(150):
+            service.add("work", number, concerns=[page])
+        transaction.commit()
+        service.dispatch("one")
+        transaction.commit()
+        self.assertEqual(len(service.jobsFor(page)), 150)
+        self.assertEqual(service.check(), [])
