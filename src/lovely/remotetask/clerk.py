@@ -299,17 +299,22 @@ class Clerk:
             self._next_run(cron)
             return
         self._next_run(cron)
-        for instant in due.fire:
-            self._fire_one(cron, instant)
+        left_out = [instant for instant in due.fire if not self._fire_one(cron, instant)]
+        if left_out:
+            log.info("job %s (%s): %s left out, up to that of %s: the run before is not "
+                     "finished", cron.id, in_log(cron.task),
+                     "1 run" if len(left_out) == 1 else f"{len(left_out)} runs",
+                     left_out[-1].isoformat())
 
-    def _fire_one(self, cron, instant) -> None:
+    def _fire_one(self, cron, instant) -> bool:
+        """Make a run or have it wait; False if it is left out."""
         if cron.overlap == ALLOW or not self._unfinished(cron):
             self.make_run(cron, instant)
         elif cron.overlap == QUEUE_ONE:
             cron.waiting = instant
         else:
-            log.info("job %s (%s): run of %s skipped, the one before is not finished",
-                     cron.id, in_log(cron.task), instant.isoformat())
+            return False
+        return True
 
     def _unfinished(self, cron) -> bool:
         for run in reversed(cron.runs):

@@ -243,8 +243,10 @@ class Job(Persistent):
                    crashes=crashes)
 
     def cancel(self, now: int, reason: str = lifecycle.BY_HAND) -> None:
-        """Never take effect."""
-        self._move(lifecycle.CANCELLED, reason, completed=now)
+        """Never take effect.  A job in hand keeps when it was claimed."""
+        claimed = self.started
+        facts = {} if claimed is None else {"started": clock.to_micros(claimed)}
+        self._move(lifecycle.CANCELLED, reason, completed=now, **facts)
 
     def requeue(self, now: int) -> None:
         """Start over, with full budgets."""
