@@ -41,6 +41,24 @@ class IllegalMove(RemoteTaskError, ValueError):
         super().__init__(f"{job!r} is {job.status}, it cannot become {move}")
 
 
+class NotAtItsEnd(IllegalMove):
+    """A job was to be removed that has not come to its end."""
+
+    def __init__(self, job):
+        super().__init__(job, "removed")
+        what = "a cron job" if self.status == "cronjob" else self.status
+        self.args = (f"job {job.id} is {what}: cancel it before you remove it",)
+
+
+class NoCronJob(IllegalMove):
+    """A job was to be paused or resumed that is no cron job, or one at its end."""
+
+    def __init__(self, job):
+        super().__init__(job, "paused or resumed")
+        self.args = (f"job {job.id} is no cron job that fires: only those can be "
+                     "paused and resumed",)
+
+
 class BadInput(RemoteTaskError, ValueError):
     """A value cannot be stored as a job's input or output, or breaks its schema."""
 

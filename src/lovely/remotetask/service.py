@@ -13,7 +13,8 @@ from lovely.remotetask import (
     audit, clerk, clock, events, lifecycle, processor, settings, upgrade)
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.desk import ALL, Desk
-from lovely.remotetask.errors import BadStatus, IllegalMove, UnknownTask
+from lovely.remotetask.errors import (
+    BadStatus, IllegalMove, NoCronJob, NotAtItsEnd, UnknownTask)
 from lovely.remotetask.interfaces import ITask, ITaskService
 from lovely.remotetask.job import CronJob, Job
 from lovely.remotetask.missed import MISSED, OVERLAP
@@ -311,7 +312,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
         self._ready(jobid)
         job = self.getJob(jobid)
         if not isinstance(job, CronJob) or job.recordedStatus != lifecycle.CRONJOB:
-            raise IllegalMove(job, "paused or resumed, that is for cron jobs")
+            raise NoCronJob(job)
         return job
 
     # -- tidying
@@ -341,7 +342,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
         self._ready(jobid)
         job = self.getJob(jobid)
         if job.recordedStatus not in lifecycle.FINISHED:
-            raise IllegalMove(job, "removed before its end, cancel it first")
+            raise NotAtItsEnd(job)
         with Clerk(self, clock.micros()) as books:
             books.settle(job)
             books.remove(job)

@@ -13,6 +13,7 @@ from lovely.remotetask.cli import arguments
 from lovely.remotetask.cli.output import Output
 from lovely.remotetask.cli.problems import FAILED, INTERRUPTED, code_of, kind_of
 from lovely.remotetask.errors import RemoteTaskError
+from lovely.remotetask.failure import text_of
 
 __all__ = ["main"]
 
@@ -44,7 +45,7 @@ def main(words=None) -> int:
     except Exception as error:
         if options.verbose:
             raise
-        out.complain(f"{type(error).__name__}: {error}; that should not happen, "
+        out.complain(f"{type(error).__name__}: {text_of(error)}; that should not happen, "
                      "--verbose shows where it did")
         return FAILED
 

@@ -229,8 +229,9 @@ def _status_words(job) -> str:
 
 def _attempts_words(job):
     words = [f"{job['startedCount']}"] if job["startedCount"] else []
-    words += [f"{job[name]} {name}" for name in ("failures", "crashes", "handbacks")
-              if job[name]]
+    words += [number(job[name], one, name) for one, name in (
+        ("failure", "failures"), ("crash", "crashes"), ("handback", "handbacks"))
+        if job[name]]
     return ", ".join(words)
 
 

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
@@ -20,6 +21,7 @@ import zodburi
 from zc.lockfile import LockError
 from ZODB.FileStorage import FileStorage
 from ZODB.FileStorage.FileStorage import FileStorageFormatError
+from ZODB.POSException import ReadOnlyError
 from zope.component import getGlobalSiteManager
 from zope.configuration import xmlconfig
 from zope.configuration.exceptions import ConfigurationError
@@ -29,12 +31,14 @@ import lovely.remotetask
 from lovely.remotetask import settings
 from lovely.remotetask.cli.problems import BadArgument, Busy, NoDatabase
 from lovely.remotetask.errors import RemoteTaskError
-from lovely.remotetask.failure import in_log
+from lovely.remotetask.failure import in_log, text_of
 
 DEFAULT = "var"
 VARIABLE = "REMOTETASK_DB"
 ZEO_SECONDS = 10     # how long a ZEO server may take to answer, unless the URI says
-MAGIC = (b"FS21", b"FS30")
+OLD_MAGIC = b"FS21"  # of Python 2
+MAGIC = (OLD_MAGIC, b"FS30")
+CONF_LIMIT = 2**20
 NEEDS_APP = ("{} needs packages that are not installed: pip install "
              "'lovely.remotetask[app]' ({})")
 NEEDS_RELSTORAGE = ("a {}:// database needs RelStorage: pip install "
@@ -53,7 +57,11 @@ def find(text: str | None = None):
         raise NoDatabase(
             f"there is no {in_log(text)}: name a directory made by `remotetask run`, a "
             f"zope.conf, a Data.fs or a URI, by --db or in {VARIABLE}")
-    return AtFile(path) if _is_data(path) else AtConf(path)
+    if _is_data(path):
+        return AtFile(path)
+    if not _is_conf(path):
+        raise BadArgument(f"{in_log(text)} is no zope.conf, Data.fs or URI")
+    return AtConf(path)
 
 
 def _in_directory(path, text):
@@ -71,6 +79,14 @@ def _is_data(path) -> bool:
         return True
     with opening(path), open(path, "rb") as file:
         return file.read(4) in MAGIC
+
+
+def _is_conf(path) -> bool:
+    """Whether it can be meant as a configuration; what is wrong in it is said then."""
+    if path.suffix == ".conf":
+        return True
+    with opening(path), open(path, "rb") as file:
+        return bool(re.search(rb"^\s*<zodb\b", file.read(CONF_LIMIT), re.MULTILINE))
 
 
 class Database:
@@ -342,8 +358,7 @@ class opening:
         if isinstance(error, LockError):
             return Busy(busy(error))
         if isinstance(error, FileStorageFormatError):
-            return NoDatabase(f"{self.name} is no FileStorage of Python 3; one of Python "
-                              "2 is brought over by zodbupdate first")
+            return NoDatabase(f"{self.name} {self._format()}")
         if isinstance(error, RemoteTaskError):  # CannotStart says it well itself
             problem = NoDatabase(str(error))
             problem.exit_code = 3 if getattr(error, "exit_code", 2) == 1 else 2
@@ -355,8 +370,21 @@ class opening:
         if isinstance(error, PermissionError):
             return NoDatabase(f"{self.name}: you may not open {error.filename}; its owner "
                               "can")
-        text = in_log(" ".join(str(error).split()))
+        if isinstance(error, ReadOnlyError):
+            return NoDatabase(f"{self.name} is empty, or open for reading only")
+        if type(error).__name__ == "NoDriversAvailableError":
+            return NoDatabase(f"{self.name}: no driver for such a database is installed")
+        text = in_log(" ".join(text_of(error).split()))
         return NoDatabase(f"{self.name} cannot be opened: {type(error).__name__}: {text}")
+
+
+    def _format(self) -> str:
+        """Why a file is refused: it is old, or something else altogether."""
+        path = str(self.name).removeprefix("file://").partition("?")[0]
+        with suppress(OSError), open(path, "rb") as file:
+            if file.read(len(OLD_MAGIC)) == OLD_MAGIC:
+                return "is of Python 2: bring it over with zodbupdate first"
+        return "is no Data.fs"
 
 
 def busy(error: LockError) -> str:

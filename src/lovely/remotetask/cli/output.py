@@ -76,9 +76,9 @@ def block(value) -> list[str]:
     return [safe(line) for line in (value or "").splitlines()]
 
 
-def number(count: int, word: str) -> str:
+def number(count: int, word: str, many: str = "") -> str:
     """'1 job', '2 jobs'."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
+    return f"{count:,} {word if count == 1 else many or word + 's'}"
 
 
 def wide(words: str) -> int:

@@ -4,7 +4,7 @@
     1  what was asked for failed   4    waited in vain
     2  wrong usage or value        130  interrupted
 """
-from lovely.remotetask.errors import RemoteTaskError
+from lovely.remotetask.errors import IllegalMove, RemoteTaskError
 
 DONE, FAILED, USAGE, DATABASE, IN_VAIN = range(5)
 INTERRUPTED = 130
@@ -61,4 +61,6 @@ def code_of(kind: str) -> int:
 
 
 def kind_of(error: Exception) -> str:
+    if isinstance(error, IllegalMove):  # of any kind: programs know it by this name
+        return IllegalMove.__name__
     return getattr(error, "kind", None) or type(error).__name__

@@ -282,6 +282,7 @@ class Reading(CommandCase):
         code, out, err = self.run_cli("show", id, "--traceback")
         self.assertEqual((code, err), (0, ""))
         for part in ("Status     error", "Attempt 1: error", "TaskError", "in fail",
+                     "Attempts   1, 1 failure\n",
                      "Error      red"):
             self.assertIn(part, out)
         self.assertTrue(all(c == "\n" or c.isprintable() for c in out), repr(out))
@@ -410,7 +411,13 @@ class Steering(CommandCase):
         self.done("remove", id)
         self.refused(2, "show", id)
         waiting = self.add()
-        self.assertIn("cancel it first", self.refused(1, "remove", waiting))
+        cron = int(self.done("cron", "add", "echo", "@daily"))
+        for each, what in ((waiting, "queued"), (cron, "a cron job")):
+            self.assertEqual(
+                self.refused(1, "remove", each), f"remotetask: job {each} is {what}: "
+                "cancel it before you remove it\n")
+        code, out, _ = self.run_cli("remove", waiting, "--json")
+        self.assertEqual(json.loads(out)[0]["error"]["kind"], "IllegalMove")
         self.assertEqual(self.status_of(other, waiting), ["completed", "queued"])
 
     def test_cleaning_goes_in_small_steps_and_takes_only_what_was_asked_for(self):
@@ -507,8 +514,8 @@ class Crons(CommandCase):
 
     def test_only_cron_jobs_are_paused_resumed_and_run(self):
         id = self.add()
-        self.refused(1, "cron", "pause", id)
-        self.refused(1, "cron", "resume", id)
+        for verb in ("pause", "resume"):
+            self.assertIn(f"job {id} is no cron job", self.refused(1, "cron", verb, id))
         self.assertIn("no cron job", self.refused(2, "cron", "run", id))
         self.refused(2, "cron", "run", 5)
 
@@ -607,7 +614,18 @@ class TheDatabase(CommandCase):
     def test_what_is_no_database_is_said(self):
         path = self.directory / "text.fs"
         path.write_text("This is a text and no database at all.")
-        self.assertIn("no FileStorage", self.refused(3, "list", "--db", path))
+        self.assertIn("is no Data.fs\n", self.refused(3, "list", "--db", path))
+        old = self.directory / "old.fs"
+        old.write_bytes(b"FS21" + bytes(200))
+        self.assertIn("Python 2", self.refused(3, "list", "--db", old))
+        (self.directory / "empty.fs").touch()
+        self.assertIn("is empty", self.refused(
+            3, "list", "--db", self.directory / "empty.fs"))
+        for name in ("script.py", "some"):
+            other = self.directory / name
+            other.write_text("print('<zodb>')")
+            self.assertIn(f"{other} is no zope.conf, Data.fs or URI\n",
+                          self.refused(2, "list", "--db", other))
         conf = self.directory / "some.conf"
         conf.write_text("nonsense in here")
         self.refused(2, "list", "--db", conf)
