@@ -4,11 +4,14 @@ import threading
 from unittest import mock
 
 import transaction
+from persistent import Persistent
 from persistent.mapping import PersistentMapping
 from ZODB.Connection import Connection
 from ZODB.POSException import ConflictError, POSKeyError, StorageError
-from zope.component import adapter, provideHandler, provideUtility
+from zope.component import adapter, hooks, provideHandler, provideUtility
 from zope.interface import implementer
+from zope.site.folder import Folder
+from zope.site.site import LocalSiteManager
 
 from lovely.remotetask import processor
 from lovely.remotetask.clerk import Claim
@@ -526,3 +529,31 @@ class NewService(ServiceCase):
         transaction.commit()
         self.assertEqual(len(service.jobsFor(page)), 150)
         self.assertEqual(service.check(), [])
+
+
+class LanesOfSites(ServiceCase):
+
+    def test_a_width_known_in_the_service_counts_for_tasks_of_sites_below(self):
+        site = self.connection.root()["site"] = Folder()
+        site.setSiteManager(LocalSiteManager(site))
+        site.getSiteManager().registerUtility(LocalTask(), ITask, name="local")
+        self.task("global", lambda input: input, lane="narrow", laneWidth=1)
+        with hooks.site(site):
+            jobids = [self.service.add("local"), self.service.add("local")]
+        transaction.commit()
+        claims = self.service.dispatch("one", wanted=2, alone=True).claims
+        transaction.commit()
+        self.assertEqual([claim.id for claim in claims], jobids[:1])
+        self.service.handBack("one", unstarted=claims, close=True)
+        self.service.process()
+        transaction.commit()
+
+
+@implementer(ITask)
+class LocalTask(Persistent):
+
+    inputSchema = outputSchema = None
+    lane = "narrow"
+
+    def __call__(self, service, jobid, input):
+        return input
