@@ -26,9 +26,14 @@ database cannot be opened, or has gone; 4 waited in vain; 130 interrupted.
 
 
 def parse(words=None):
-    options = parser().parse_args(words)
+    main = parser()
+    options = main.parse_args(words)
     if not hasattr(options, "verbose"):
         options.verbose = False
+    if options.main_db is not None:  # it was said before the command
+        if not hasattr(options, "db"):
+            main.error("run takes no --db, but a directory: remotetask run DIRECTORY")
+        options.db = options.db or options.main_db
     return options
 
 
@@ -37,6 +42,7 @@ def parser():
         prog="remotetask", description=DESCRIPTION, epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     main.add_argument("--version", action="version", version=_version())
+    main.add_argument("--db", metavar="WHERE", dest="main_db", help=argparse.SUPPRESS)
     main.set_defaults(verbose=False)
     these = main.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _long_lived(these)

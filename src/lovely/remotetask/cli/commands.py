@@ -27,7 +27,7 @@ def add(options, out) -> int:
     if options.delay is not None:
         arguments["delay"] = times.duration(options.delay)
     if options.at is not None:
-        arguments["startAt"] = times.moment(options.at).isoformat()
+        arguments["startAt"] = _start(options.at, out).isoformat()
     if options.before is not None:
         arguments["startBefore"] = deadline(options.before)
     wait = None if options.wait is None else times.duration(options.wait)
@@ -40,6 +40,14 @@ def add(options, out) -> int:
     out.note("added; see what becomes of it: "
              f"remotetask show {answer['id']}{_there(options)}")
     return DONE
+
+
+def _start(words, out):
+    """A moment from its text; one that is past is allowed, and said."""
+    moment = times.moment(words)
+    if moment < clock.now():
+        out.complain(f"--at {words} is past: the job starts at once")
+    return moment
 
 
 def job_options(options) -> dict:
@@ -454,9 +462,9 @@ def cron_list(options, out) -> int:
         if not answer:
             yield "No cron jobs."
             return
-        yield from table(("ID", "NEXT RUN", "LAST", "SCHEDULE", "TASK"), [
-            (job["id"], _next_words(job), _last_words(job), job["schedule"], job["task"])
-            for job in answer], out.width)
+        yield from table(("ID", "NEXT RUN", "LAST", "SCHEDULE", "TASK", "TITLE"), [
+            (job["id"], _next_words(job), _last_words(job), job["schedule"], job["task"],
+             job["title"]) for job in answer], out.width)
     out.give(answer, lines)
     return DONE
 

@@ -116,6 +116,8 @@ class Database:
         raise NotImplementedError
 
     def _register(self, context, zcml, modules) -> None:
+        if modules and os.getcwd() not in sys.path:  # as `python -m` does it
+            sys.path.insert(0, os.getcwd())
         for name in modules:
             try:
                 importlib.import_module(name)

@@ -180,6 +180,13 @@ class Adding(CommandCase):
         self.assertEqual(self.answer("show", jobs[3]["id"])["status"], "queued")
         self.assertIn("not waiting", self.refused(1, "start", jobs[3]["id"]))
 
+    def test_a_start_time_that_is_past_is_said(self):
+        code, out, err = self.run_cli("add", "echo", "--at", "2001-01-01T12:00")
+        self.assertEqual(code, 0)
+        self.assertEqual(
+            err, "remotetask: --at 2001-01-01T12:00 is past: the job starts at once\n")
+        self.assertEqual(self.answer("show", int(out))["status"], "queued")
+
     def test_bad_options_are_refused(self):
         for words in (("--delay", "soon"), ("--at", "tomorrow"), ("--before", "x"),
                       ("--priority", "high"), ("--retries", "-1"),
@@ -222,6 +229,18 @@ class Adding(CommandCase):
             self.done("add", "imported", "--import", "its_tasks")
         self.assertIn("no_such_module", self.refused(
             2, "add", "echo", "--import", "no_such_module"))
+
+    def test_a_module_in_the_current_directory_is_found(self):
+        (self.directory / "here_tasks.py").write_text(
+            "from lovely.remotetask.task import task\n"
+            "task('here')(lambda input: input)\n")
+        self.addCleanup(sys.modules.pop, "here_tasks", None)
+        before = os.getcwd()
+        self.addCleanup(os.chdir, before)
+        os.chdir(self.directory)
+        elsewhere = [path for path in sys.path if path not in ("", before)]
+        with mock.patch.object(sys, "path", elsewhere):
+            self.done("add", "here", "--import", "here_tasks")
 
     def test_zcml_with_tasks_is_executed(self):
         path = self.directory / "its.zcml"
@@ -490,7 +509,7 @@ class Crons(CommandCase):
         self.process()
         [cron] = self.answer("cron", "list")
         self.assertEqual(cron["next"], next)
-        self.assertIn("*/5 2-4 * * mon", self.done("cron", "list"))
+        self.assertRegex(self.done("cron", "list"), r"\*/5 2-4 \* \* mon +echo +ticker")
         self.assertIn("is paused", self.done("cron", "pause", id))
         self.assertIn("paused", self.done("cron", "list"))
         self.assertEqual(self.answer("cron", "list")[0]["next"], [])
@@ -639,6 +658,14 @@ class TheDatabase(CommandCase):
         id = self.add()
         for where in (self.directory, self.file, f"file://{self.file}"):
             self.assertEqual(self.answer("show", id, "--db", where)["id"], id)
+
+    def test_it_may_be_named_before_the_command(self):
+        id = self.add()
+        with mock.patch.dict(os.environ, {databases.VARIABLE: "/no/where"}):
+            self.assertEqual(self.answer("--db", self.file, "show", id)["id"], id)
+            self.assertIn("elsewhere", self.refused(
+                3, "--db", self.file, "list", "--db", "elsewhere"))
+        self.assertIn("run DIRECTORY", self.refused(2, "--db", self.file, "run"))
 
     def test_the_default_is_var_in_the_current_directory(self):
         before = os.getcwd()
