@@ -3,6 +3,7 @@
 Each error is named for its condition, carries its facts as attributes, and also
 is the builtin that release 0.5 raised in its place, so old `except` clauses hold.
 """
+from collections.abc import Iterable
 
 
 class RemoteTaskError(Exception):
@@ -18,11 +19,11 @@ class TaskError(Exception):
 class UnknownTask(RemoteTaskError, ValueError):
     """No task is registered under that name."""
 
-    def __init__(self, name: object, known: object = ()):
+    def __init__(self, name: object, known: Iterable[object] = ()):
         self.name = name
-        known = ", ".join(sorted(map(str, known))[:20]) or "none"  # type: ignore[call-overload]
+        names = ", ".join(sorted(map(str, known))[:20]) or "none"
         super().__init__(
-            f"Task does not exist: {name!r}; tasks that are registered: {known}")
+            f"Task does not exist: {name!r}; tasks that are registered: {names}")
 
 
 class UnknownJob(RemoteTaskError, KeyError):

@@ -71,7 +71,7 @@ class Recurrence:
     def __repr__(self) -> str:
         given = ", ".join(
             f"{each.name}={getattr(self, each.name)!r}"
-            for each in fields(self)  # type: ignore[arg-type]
+            for each in fields(self)  # type: ignore[arg-type]  # all kinds are dataclasses
             if each.init and getattr(self, each.name) != each.default)
         return f"{type(self).__name__}({given})"
 
