@@ -10,6 +10,8 @@ import sysconfig
 from pathlib import Path
 
 from lovely.remotetask import clock, lifecycle
+from lovely.remotetask.failure import clean
+from lovely.remotetask.options import TEXT_LIMIT
 from lovely.remotetask.retry import backoff
 from lovely.remotetask.startup import application
 from lovely.remotetask.task import SimpleTask
@@ -58,11 +60,16 @@ def look(input, context):
             news["gone"] += 1
             wanted[path] = None
     if wanted:
-        jobs = service.addMany(INDEX, list(wanted), priority=SOONER)
-        for job, (path, stamp) in zip(jobs, wanted.items()):
+        for path, stamp in wanted.items():
+            job = service.add(INDEX, path, priority=SOONER, title=title_of(path))
             library.expect(path, stamp, job)
         ask_for_report(service, library)
     return news
+
+
+def title_of(path: str) -> str:
+    """What a list of jobs shows of a file: the end of a long path says more."""
+    return clean(path)[-TEXT_LIMIT:]
 
 
 def is_open(service, entry, stamp) -> bool:

@@ -212,6 +212,12 @@ class TheLibrary(ExampleCase):
                          {"new": 0, "changed": 0, "gone": 0})
         self.assertEqual(self.connection._registered_objects, [])
 
+    def test_a_list_of_jobs_tells_the_files(self):
+        self.service.execute(tasks.LOOK)
+        titles = {job.title for job in self.service.listJobs(task=tasks.INDEX)[0]}
+        self.assertEqual(titles, set(self.library.files))
+        self.assertEqual(len(tasks.title_of("a/" * 200 + "b\x1b.py")), 200)
+
     def test_a_second_look_leaves_alone_what_waits(self):
         self.service.execute(tasks.LOOK)
         self.assertEqual(self.service.execute(tasks.LOOK)["new"], 0)
