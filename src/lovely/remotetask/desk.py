@@ -8,7 +8,7 @@ from lovely.remotetask import clerk, clock, lifecycle
 from lovely.remotetask import task as tasks
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.errors import BadInput, BadOutput, NotMine, TaskError
-from lovely.remotetask.failure import Failure, in_log
+from lovely.remotetask.failure import Failure, in_log, marked, traceback_of
 from lovely.remotetask.interfaces import IServiceDesk
 from lovely.remotetask.payload import lend, pack, validate
 from lovely.remotetask.retry import policy_of
@@ -181,9 +181,9 @@ class Desk:
                 policy = policy_of(task, job.retries)
                 pause = policy.delayAfter(job.failures + 1, error)
             return None if pause is None else min(max(float(pause), 0.0), LONGEST_PAUSE)
-        except Exception:
-            log.exception("job %s (%s): its retry policy is broken, it is not tried again",
-                          job.id, in_log(job.task))
+        except Exception as trouble:
+            log.error("job %s (%s): its retry policy is broken, it is not tried again:\n%s",
+                      job.id, in_log(job.task), marked(traceback_of(trouble)))
             return None
 
     def startOnce(self, claim, worker=""):
