@@ -48,8 +48,8 @@ def parser():
     parser = argparse.ArgumentParser(
         prog="python -m library", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--database", default="var/Data.fs", metavar="FILE",
-                        help="the Data.fs of the application (var/Data.fs)")
+    where = dict(metavar="FILE", help="the Data.fs of the application (var/Data.fs)")
+    parser.add_argument("--database", default="var/Data.fs", **where)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, answer, text in [
             ("search", search, "files that have these words"),
@@ -57,6 +57,8 @@ def parser():
             ("verify", verify, "compare the index with a count made without it")]:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(answer=answer)
+        # bin/py takes what stands before the command for its own options.
+        command.add_argument("--database", default=argparse.SUPPRESS, **where)
         command.add_argument("--json", action="store_true", help="for programs")
         if name == "search":
             command.add_argument("words", nargs="+")

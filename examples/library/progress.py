@@ -148,8 +148,8 @@ def hint(database) -> str:
     path = os.path.relpath(database)
     path = os.path.abspath(database) if path.startswith(os.pardir) else path
     where = "" if path == "var/Data.fs" else f"--database {shlex.quote(path)} "
-    return (f"Ask it, in another terminal: {_python()} -m library {where}"
-            "search json decoder")
+    return (f"Ask it, in another terminal: {_python()} -m library search {where}"
+            "json decoder")
 
 
 def _python() -> str:
