@@ -22,6 +22,7 @@ from lovely.remotetask.app.interfaces import IAtWork
 from lovely.remotetask.app.problems import CannotStart
 from lovely.remotetask.app.terminal import Terminal
 from lovely.remotetask.app.web import WebServer
+from lovely.remotetask.failure import marked, traceback_of
 from lovely.remotetask.signals import stop_signals
 
 log = logging.getLogger("lovely.remotetask.app")
@@ -112,8 +113,9 @@ def _safely(function, arguments, named):
     """One step of stopping that fails must not keep the database open."""
     try:
         function(*arguments, **named)
-    except Exception:
-        log.exception("a step of stopping the application has failed")
+    except Exception as error:
+        log.error("a step of stopping the application has failed:\n%s",
+                  marked(traceback_of(error)))
 
 
 def run(directory="var", host="127.0.0.1", port=8080, *, example=None, threads=4,

@@ -27,7 +27,7 @@ from pathlib import Path
 from lovely.remotetask.cli.problems import BadRequest, Gone, NoDatabase, Refused, kind_of
 from lovely.remotetask.cli.verbs import perform, silent
 from lovely.remotetask.errors import RemoteTaskError
-from lovely.remotetask.failure import clean, in_log
+from lovely.remotetask.failure import clean, in_log, marked, traceback_of
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +115,9 @@ class Server:
                         pass
         except OSError:
             pass  # it has gone, or was silent for too long
-        except Exception:
-            log.exception("a client of %s was let go", self.path)
+        except Exception as error:
+            log.error("a client of %s was let go:\n%s", self.path,
+                      marked(traceback_of(error)))
         finally:
             self.clients.discard(client)
             client.close()
@@ -145,7 +146,7 @@ class Server:
         except OSError:
             raise
         except Exception as error:
-            log.exception("a command has failed")
+            log.error("a command has failed:\n%s", marked(traceback_of(error)))
             return {"error": {"kind": "Internal", "text": clean(
                 f"{type(error).__name__}: {error}; the log of the process has more")}}
 
