@@ -74,6 +74,7 @@ FLOORS = {
     },
     "edges": {
         "zcml": "tasks, registered in ZCML",
+        "zeoserver": "runzeo, with a commit lock that no client can keep",
         "app": "the application: a database, the ZMI and a web server",
         "cli": "the command line",
         "browser": "pages for people",

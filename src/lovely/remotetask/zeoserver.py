@@ -1,0 +1,75 @@
+"""runzeo, with a commit lock that no client can keep.
+
+    python -m lovely.remotetask.zeoserver -a 127.0.0.1:8100 -f var/Data.fs
+
+Takes what runzeo takes, a configuration by -C included.  In ZEO 5.4 to 6.2 the
+server closes the connection of a client that is past the transaction-timeout and
+never tells its own storage, so that the commit lock stays taken: no client can
+commit any more until the server is started again.  Here the storage is told.  And
+there is a timeout, so that a client that hangs in a commit cannot hold up all others
+for as long as it hangs.
+"""
+import logging
+
+from ZEO import runzeo
+from ZEO.asyncio import server
+from ZEO.StorageServer import StorageServer
+
+log = logging.getLogger("lovely.remotetask.zeoserver")
+
+#: Seconds that a client may take from its vote to the end of its commit, unless -t
+#: or the configuration says otherwise.
+TIMEOUT = 30
+
+
+class Protocol(server.ServerProtocol):
+
+    def close(self):
+        """Close the connection; its transaction is over, and its lock free."""
+        storage = self.zeo_storage
+        super().close()
+        if storage is not None:
+            try:
+                storage.notify_disconnected()
+            except Exception:
+                log.exception("what a client had begun could not be given up")
+
+
+class Acceptor(server.Acceptor):
+
+    def factory(self):
+        protocol = super().factory()
+        return Protocol(protocol.loop, protocol.addr, protocol.zeo_storage,
+                        self.msgpack)
+
+
+class Server(runzeo.ZEOServer):
+
+    def create_server(self):
+        """See runzeo.create_server, which does not let choose the Acceptor."""
+        options = self.options
+        timeout = options.transaction_timeout
+        self.server = StorageServer(
+            options.address, self.storages,
+            read_only=options.read_only,
+            client_conflict_resolution=options.client_conflict_resolution,
+            msgpack=options.msgpack,
+            invalidation_queue_size=options.invalidation_queue_size,
+            invalidation_age=options.invalidation_age,
+            transaction_timeout=TIMEOUT if timeout is None else timeout or None,
+            ssl=options.ssl, Acceptor=Acceptor)
+
+
+class Options(runzeo.ZEOOptions):
+    __doc__ = runzeo.__doc__
+
+
+def main(args=None):
+    """Serve until SIGTERM or SIGINT."""
+    options = Options()
+    options.realize(args)
+    Server(options).main()
+
+
+if __name__ == "__main__":
+    main()
