@@ -142,6 +142,7 @@ class Desk:
             stored, _ = pack(output, self.effectiveSettings().output_limit, what)
         except BadInput as error:
             raise BadOutput(str(error)) from error
+        job.write_down(context.written())
         job.complete(stored, clock.micros())
         seconds = (job.micros("completed") - now) / 1_000_000
         return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s")
@@ -337,8 +338,8 @@ class Desk:
             except Exception as error:
                 if savepoint is not None:
                     savepoint.rollback()
-                outcome = self.failJob(claim, Failure.of(error), error, "by hand",
-                                       now=moment)
+                failure = Failure.of(error, context.written())
+                outcome = self.failJob(claim, failure, error, "by hand", now=moment)
                 log.warning("%s: %s", context.label, outcome.note)
                 if outcome.status != lifecycle.QUEUED:
                     return outcome

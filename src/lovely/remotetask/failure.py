@@ -6,21 +6,24 @@ and then their job can never be read again.
 import traceback
 from dataclasses import dataclass
 
+from lovely.remotetask.lines import Written
+
 TEXT_LIMIT = 10_000        # characters of the error's own text
 TRACEBACK_LIMIT = 50_000   # characters of its traceback; the end is kept
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What is kept of an exception: three texts."""
+    """What is kept of an exception: three texts, and what was logged before it."""
 
     kind: str
     text: str
     traceback: str = ""
+    written: Written | None = None
 
     @classmethod
-    def of(cls, error: BaseException) -> "Failure":
-        return cls(type(error).__name__, text_of(error), traceback_of(error))
+    def of(cls, error: BaseException, written: Written | None = None) -> "Failure":
+        return cls(type(error).__name__, text_of(error), traceback_of(error), written)
 
 
 def text_of(error: BaseException) -> str:

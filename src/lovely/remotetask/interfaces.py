@@ -49,7 +49,9 @@ class IJobContext(Interface):
     jobid = Attribute("Number of the job; None under `execute`.")
     attempt = Attribute("1 for the first attempt, 2 for the second, ...")
     service = Attribute("The service, in the attempt's own transaction.")
-    logger = Attribute("A logger whose lines name job, task and attempt.")
+    logger = Attribute(
+        "A logger whose lines name job, task and attempt.  The last lines, from INFO on, "
+        "are kept with the job, committed with its completion or its failure.")
     idempotency_key = Attribute(
         "Text that is the same in every attempt of this job and in no other job: "
         "give it to outside systems, so that they can tell a repetition.")
@@ -145,6 +147,9 @@ class IJob(Interface):
     crashes = Int(title="How many processes it took down")
     handbacks = Int(title="How often it was handed back by a stopping process")
     attempts = Attribute("Tuple of Attempt records, the oldest first, bounded.")
+    log = Attribute("Tuple of Line records, what its attempts have logged, the oldest "
+                    "first: the last 200 lines and 20,000 bytes.")
+    logLost = Int(title="How many lines went before those")
     token = Int(title="Changes whenever the job is queued anew: the fence")
 
 

@@ -10,6 +10,7 @@ from lovely.remotetask import clock, events, lifecycle, schedule
 from lovely.remotetask.errors import BadOption, BadSchedule, IllegalMove
 from lovely.remotetask.failure import Failure, text_of
 from lovely.remotetask.interfaces import ICronJob, IJob
+from lovely.remotetask.lines import Line, Written, last
 from lovely.remotetask.payload import unpack
 from lovely.remotetask.schedule import Foreign, Schedule
 
@@ -39,6 +40,20 @@ class Attempts(Persistent):
 
     def add(self, attempt: Attempt) -> None:
         self.kept = (*self.kept, attempt)[-ATTEMPTS_KEPT:]
+
+
+class Log(Persistent):
+    """What the attempts of a job have logged, in a record of its own."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[tuple, ...] = ()  # plain tuples: half the bytes of Lines
+        self.lost = 0
+
+    def add(self, written: Written) -> None:
+        lines = (*map(Line._make, self.kept), *written.lines)
+        kept = last(lines)
+        self.kept = tuple(map(tuple, kept))
+        self.lost += written.lost + len(lines) - len(kept)
 
 
 class Stored:
@@ -95,6 +110,7 @@ class Job(Persistent):
     isRun = False      # one run of a cron job, its parent
     worker = ""
     _attempts = None
+    _log = None
     _v_silent = False  # a subscriber has raised: end without telling
 
     created = clock.Moment()
@@ -141,6 +157,16 @@ class Job(Persistent):
     def attempts(self):
         """See IJob"""
         return self._attempts.kept if self._attempts is not None else ()
+
+    @property
+    def log(self):
+        """See IJob"""
+        return tuple(map(Line._make, self._log.kept)) if self._log is not None else ()
+
+    @property
+    def logLost(self):
+        """See IJob"""
+        return self._log.lost if self._log is not None else 0
 
     @property
     def since(self) -> int:
@@ -258,9 +284,17 @@ class Job(Persistent):
     def note_attempt(self, failure: Failure, now: int, outcome: str) -> None:
         if self._attempts is None:
             self._attempts = Attempts()
+        self.write_down(failure.written)
         self._attempts.add(Attempt(
             self.startedCount, outcome, self.started, clock.from_micros(now),
             failure.kind, failure.text, failure.traceback, self.worker))
+
+    def write_down(self, written: Written | None) -> None:
+        """Keep what an attempt has logged; a job that logs nothing pays nothing."""
+        if written is not None:
+            if self._log is None:
+                self._log = Log()
+            self._log.add(written)
 
     def _allow(self, status: str, *origins: str) -> None:
         """Raise IllegalMove, before anything is changed, unless it is at one of these."""

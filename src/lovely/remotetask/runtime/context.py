@@ -1,7 +1,9 @@
 """What an attempt tells its task, and the task tells of its work."""
 import logging
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,14 +13,18 @@ from transaction.interfaces import TransientError
 from ZODB.Connection import Connection
 from zope.interface import implementer
 
-from lovely.remotetask import clock, lifecycle
-from lovely.remotetask.failure import clean, in_log
+from lovely.remotetask import clock, lifecycle, lines
+from lovely.remotetask import task as tasks
+from lovely.remotetask.failure import clean, in_log, traceback_of
 from lovely.remotetask.interfaces import IJobContext
 from lovely.remotetask.job import Job
+from lovely.remotetask.lines import Line, Written
 
 PROGRESS_PAUSE = 0.5  # seconds between two writes of progress, at least
 PROGRESS_TRIES = 5
 MESSAGE_LIMIT = 1_000
+
+KEPT = "remotetask_kept"  # on a record of the log: its text is with the job already
 
 log = logging.getLogger("lovely.remotetask.job")
 
@@ -40,15 +46,24 @@ class Progress(Persistent):
 
 
 class Lines(logging.LoggerAdapter[logging.Logger]):
-    """Begins each line with job, task and attempt; each entry stays on one line."""
+    """Begins each line with job, task and attempt; each entry stays on one line.
 
-    def __init__(self, label: str) -> None:
+    keep: is told the level and the whole text of each, whatever goes into the log.
+    """
+
+    def __init__(self, label: str, keep: Callable[[int, str], None] | None = None
+                 ) -> None:
         super().__init__(log)
         self.label = label
+        self.keep = keep
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        if self.isEnabledFor(level):
+        enabled = self.isEnabledFor(level)
+        if self.keep is not None and (enabled or level >= logging.INFO):
+            self.keep(level, _filled(msg, args) + _trace(kwargs.get("exc_info")))
+        if enabled:
             kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+            kwargs["extra"] = {**(kwargs.get("extra") or {}), KEPT: True}
             self.logger.log(level, "%s: %s", self.label,
                             in_log(_filled(msg, args), MESSAGE_LIMIT), **kwargs)
 
@@ -61,6 +76,34 @@ def _filled(message: object, args: tuple) -> str:
         return str(message) % args if args else str(message)
     except Exception:
         return f"{message!r} {args!r}"
+
+
+def _trace(error: object) -> str:
+    """The traceback of what `exc_info` names, on lines of its own."""
+    if isinstance(error, tuple):
+        error = error[1] if len(error) > 1 else None
+    elif error and not isinstance(error, BaseException):
+        error = sys.exc_info()[1]
+    return "\n" + traceback_of(error) if isinstance(error, BaseException) else ""
+
+
+class _Overhears(logging.Filter):
+    """Keeps what a task writes into our logger by its name; lets all of it pass.
+
+    A filter and no handler: with a handler of ours, Python would not print warnings
+    any more where no logging is set up.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        context = tasks.context()
+        if isinstance(context, JobContext) and not hasattr(record, KEPT):
+            args = record.args if isinstance(record.args, tuple) else (record.args,)
+            context.keep(record.levelno,
+                         _filled(record.msg, args) + _trace(record.exc_info))
+        return True
+
+
+log.addFilter(_Overhears())
 
 
 @implementer(IJobContext)
@@ -81,12 +124,15 @@ class JobContext:
         self._elsewhere = elsewhere
         self._limit_set = limit_set
         self._stop = threading.Event()
+        self._lines: deque[Line] | None = None  # made by the first line
+        self._logged = 0
         self._told: float | None = None
         self._untold: Told | None = None
 
     def enter(self, service: Any, job: Job | None, seconds: float | None) -> None:
         """A try begins.  The time limit counts from the first try."""
         self.service = service
+        self._lines, self._logged = None, 0
         if job is not None:
             self.meet(job)
         if seconds is not None and self.expires is None:
@@ -105,7 +151,23 @@ class JobContext:
 
     @property
     def logger(self) -> Lines:
-        return Lines(self.label)
+        return Lines(self.label, self.keep)
+
+    def keep(self, level: int, text: str) -> None:
+        """Keep an entry of the log with the job, if this try ends on record."""
+        kept = self._lines
+        if kept is None:
+            kept = self._lines = deque(maxlen=lines.KEPT)
+        kept.append(Line(self.attempt, clock.micros(), level,
+                         clean(text[:lines.LONGEST])))
+        self._logged += 1
+
+    def written(self) -> Written | None:
+        """What this try has logged so far; None if that is nothing."""
+        if self._lines is None:
+            return None
+        kept = tuple(self._lines)
+        return Written(kept, max(0, self._logged - len(kept)))
 
     @property
     def label(self) -> str:

@@ -211,7 +211,8 @@ class Publication:
 
         unless_down: answer None, and keep nothing, when the storage cannot be written.
         """
-        failure, silently, outages = Failure.of(error), False, 0
+        failure = Failure.of(error, context.written())
+        silently, outages = False, 0
         while True:
             try:
                 outcome = self.transact(

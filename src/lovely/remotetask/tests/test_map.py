@@ -36,6 +36,7 @@ FLOORS = {
         "schedule": "when a job is due",
         "missed": "which instants of a schedule to fire now, also after a downtime",
         "retry": "whether a failed attempt is made again, and when",
+        "lines": "what a task writes into the log, kept with its job",
         "failure": "an error as text that can be stored and shown",
         "settings": "what can be set, where it is read from, and what is allowed",
         "payload": "what may be stored as input or output, and in which form",
