@@ -5,6 +5,8 @@ is the builtin that release 0.5 raised in its place, so old `except` clauses hol
 """
 from collections.abc import Iterable
 
+from zope.security.interfaces import Unauthorized
+
 
 class RemoteTaskError(Exception):
     """Anything that this package says no to."""
@@ -94,6 +96,15 @@ class NotCommitted(RemoteTaskError, ValueError):
 
 class PrincipalGone(RemoteTaskError, TaskError, LookupError):
     """The principal who added a job does not exist any more."""
+
+
+class NotAllowed(RemoteTaskError, TaskError, Unauthorized):
+    """The principal lacks a permission.  A task that is refused is not tried again."""
+
+    def __init__(self, permission: str, principal: object, what: str = "this"):
+        self.permission, self.principal = permission, principal
+        who = "who is not logged in" if principal is None else f"principal {principal!r}"
+        super().__init__(f"{who} may not do {what}: it needs {permission}")
 
 
 class ServiceGone(RemoteTaskError, LookupError):

@@ -1,5 +1,6 @@
 """What can be asked of a service: it writes nothing, and walks over no long list."""
 from heapq import merge
+from itertools import islice
 
 from lovely.remotetask import clerk, clock, lifecycle
 from lovely.remotetask.errors import BadStatus
@@ -8,6 +9,7 @@ from lovely.remotetask.runtime import rescue
 from lovely.remotetask.store.index import object_key
 
 SCAN_LIMIT = 10_000    # jobs looked at for one page
+WAITING = (lifecycle.QUEUED, lifecycle.DELAYED, lifecycle.STARTLATER)
 
 
 class Reading:
@@ -66,6 +68,25 @@ class Reading:
     def queueLength(self):
         """See ITaskService"""
         return self.counts()[lifecycle.QUEUED]
+
+    def waitingOf(self, owner, limit):
+        """How many jobs of a principal wait, counted up to *limit*.
+
+        Looks at the newest SCAN_LIMIT jobs of that principal, in the books alone.
+        """
+        found = 0
+        fresh, _ = clerk.unfolded(self)
+        for job in map(self.jobs.get, fresh):
+            if job is not None and job.owner == owner and job.status in WAITING:
+                found += 1
+        keys = () if owner is None else self.index.newest(facet=("owner", owner))
+        for _, id in islice(keys, SCAN_LIMIT):
+            if found >= limit:
+                break
+            place = self.index.place(id)
+            if id not in fresh and place is not None and place[0] in WAITING:
+                found += 1
+        return found
 
     def oldestWaiting(self):
         """See ITaskService"""

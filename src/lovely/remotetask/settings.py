@@ -53,6 +53,10 @@ class Settings:
     retain_errors: float = _number(30.0, 0, 36_500, "days that jobs in error are kept; 0: for ever")
     retain_count: int = _number(
         100_000, 0, 2**31, "most finished jobs kept per status; 0: any number")
+    waiting_limit: int = _number(
+        100_000, 0, 2**31, "most jobs that may wait when one is added from the web")
+    waiting_limit_each: int = _number(
+        10_000, 0, 2**31, "most jobs of one principal that may wait then")
     retain_interval: float = _number(60.0, 0.01, 86_400, "seconds from one tidying to the next")
     missed_bound: int = _number(100, 1, 10_000, "most missed runs of a schedule made up for")
     missed_grace: float = _number(

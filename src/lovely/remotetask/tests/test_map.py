@@ -67,6 +67,7 @@ FLOORS = {
     "hall": {
         "startup": "which services start with the database",
         "signals": "how a process is asked to stop",
+        "access": "who may do what with a service and its jobs",
         "options": "the options of one add, checked before anything is stored",
         "reading": "what can be asked of a service",
         "desk": "the verbs by which jobs are run",
@@ -75,6 +76,7 @@ FLOORS = {
     },
     "edges": {
         "zcml": "tasks, registered in ZCML",
+        "guard": "which requests are let in, and what every answer carries",
         "zeoserver": "runzeo, with a commit lock that no client can keep",
         "app": "the application: a database, the ZMI and a web server",
         "cli": "the command line",
@@ -94,7 +96,9 @@ FLOORS = {
 ORDER = [room for rooms in FLOORS.values() for room in rooms]
 
 #: No edge imports another edge, but for these.
-BETWEEN_EDGES = {("cli", "app"), ("cli", "startup"), ("app", "startup")}
+BETWEEN_EDGES = {("cli", "app"), ("cli", "startup"), ("app", "startup"),
+                 ("app", "guard"), ("browser", "guard"), ("http", "guard"),
+                 ("requests", "guard")}
 
 
 def modules():
