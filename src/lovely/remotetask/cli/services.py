@@ -8,9 +8,9 @@ from typing import NamedTuple
 from ZODB.interfaces import IBroken
 
 from lovely.remotetask import startup
-from lovely.remotetask.cli.plain import address
 from lovely.remotetask.cli.problems import NoSuchService
 from lovely.remotetask.interfaces import ITaskService
+from lovely.remotetask.plain import address
 from lovely.remotetask.runtime.publication import find
 
 NONE = """\

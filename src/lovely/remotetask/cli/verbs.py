@@ -13,8 +13,7 @@ from typing import NamedTuple
 from transaction.interfaces import TransientError
 from ZODB.POSException import ReadOnlyError
 
-from lovely.remotetask import audit, clock, lifecycle
-from lovely.remotetask.cli import plain
+from lovely.remotetask import audit, clock, lifecycle, plain
 from lovely.remotetask.cli.problems import (
     FAILED, BadArgument, BadRequest, Problem, kind_of)
 from lovely.remotetask.cli.services import choose, find_all

@@ -21,8 +21,8 @@ from zope.component import provideUtility
 from zope.component.hooks import setHooks, setSite
 from zope.site.testing import siteSetUp, siteTearDown
 
-from lovely.remotetask import TaskService, lifecycle
-from lovely.remotetask.cli import arguments, databases, main, output, plain, times, verbs
+from lovely.remotetask import TaskService, lifecycle, plain
+from lovely.remotetask.cli import arguments, databases, main, output, times, verbs
 from lovely.remotetask.cli.problems import BadArgument, NoDatabase
 from lovely.remotetask.errors import TaskError
 from lovely.remotetask.interfaces import ITask

@@ -23,8 +23,8 @@ from zope.component.hooks import setHooks, setSite
 from zope.site.testing import siteSetUp, siteTearDown
 
 import lovely.remotetask
-from lovely.remotetask import TaskService, processor
-from lovely.remotetask.cli import arguments, databases, main, plain
+from lovely.remotetask import TaskService, plain, processor
+from lovely.remotetask.cli import arguments, databases, main
 from lovely.remotetask.cli.socket import Server, path_for
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.task import SimpleTask

@@ -67,6 +67,7 @@ FLOORS = {
     "hall": {
         "startup": "which services start with the database",
         "signals": "how a process is asked to stop",
+        "plain": "jobs and services as plain data",
         "access": "who may do what with a service and its jobs",
         "options": "the options of one add, checked before anything is stored",
         "reading": "what can be asked of a service",

@@ -1,4 +1,4 @@
-"""Jobs and services as plain data: what the socket carries and `--json` shows.
+"""Jobs and services as plain data: what leaves Python, by JSON or a socket.
 
 Moments are texts in UTC, '2027-01-31T13:30:00.000000+00:00'; durations are
 seconds.  The fields are described in docs/command-line.txt; they stay.
