@@ -9,7 +9,9 @@ commit any more until the server is started again.  Here the storage is told.  A
 there is a timeout, so that a client that hangs in a commit cannot hold up all others
 for as long as it hangs.
 """
+import ipaddress
 import logging
+import sys
 
 from ZEO import runzeo
 from ZEO.asyncio import server
@@ -45,6 +47,15 @@ class Acceptor(server.Acceptor):
 
 class Server(runzeo.ZEOServer):
 
+    def setup_default_logging(self):
+        """One line for each thing, where the configuration names no log."""
+        if self.options.config_logger is None:
+            logging.basicConfig(
+                level=logging.INFO, stream=sys.stderr,
+                format="%(asctime)s %(levelname)s %(name)s %(message)s")
+            # Each client that comes and goes is half a dozen lines.
+            logging.getLogger("ZEO").setLevel(logging.WARNING)
+
     def create_server(self):
         """See runzeo.create_server, which does not let choose the Acceptor."""
         options = self.options
@@ -58,6 +69,28 @@ class Server(runzeo.ZEOServer):
             invalidation_age=options.invalidation_age,
             transaction_timeout=TIMEOUT if timeout is None else timeout or None,
             ssl=options.ssl, Acceptor=Acceptor)
+        address = self.server.addr
+        log.info("serves %s at %s", ", ".join(sorted(self.storages)), address)
+        if options.ssl is None and not is_local(address):
+            log.warning("%s can be reached from other machines, and whoever reaches it "
+                        "reads all data and can run code in its clients: give it "
+                        "certificates (docs/cluster.txt), or a local address", address)
+
+
+def is_local(address) -> bool:
+    """Whether an address of a ZEO server is one of this host only.
+
+    address: a path, or a tuple of host and port.
+    """
+    if isinstance(address, str):
+        return True
+    host = (address[0] or "0.0.0.0").strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Options(runzeo.ZEOOptions):
