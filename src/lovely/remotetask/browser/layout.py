@@ -6,7 +6,7 @@ A page is a subclass of `Page` with a template that fills the frame:
         title = _("Workers")           heading and window title
         tab = "workers.html"           the tab that is marked as the present one
         template = ViewPageTemplateFile("workers.pt")
-        actions = {"stop": Action(MANAGE, "stop")}
+        actions = {"stop": Action(access.MANAGE, "stop")}
 
         def update(self):              before the template is rendered
             ...
@@ -34,9 +34,12 @@ In templates:  python:view.when(moment)      <time> in the user's locale, struct
                python:view.jobUrl(id)        the page of a job
                python:view.may(permission)   whether the user may, for this service
 An element with an id and the attribute data-live is kept fresh by the script, while
-the tab is seen.  `self.service` is the service without security proxy: a page says by `permission` in
-ZCML who may see it, and asks `may` before it shows what needs more (READ_INPUT,
-READ_RESULT).  `self.context` is the service or a job, as it was published.
+the tab is seen.
+
+`self.service` is the service without security proxy: a page says by `permission` in
+ZCML who may see it, and asks `may` before it shows what needs more
+(access.READ_INPUT, access.READ_RESULT); of one job it asks `access.may(…, job)`.
+`self.context` is the service or the job, as it was published.
 """
 import base64
 import hashlib
@@ -51,23 +54,17 @@ from zope.component import queryAdapter, queryMultiAdapter
 from zope.i18n import translate
 from zope.interface.common.idatetime import ITZInfo
 from zope.publisher.browser import BrowserView
-from zope.publisher.interfaces.http import MethodNotAllowed
-from zope.security import canAccess, checkPermission
+from zope.security import canAccess
 from zope.security.interfaces import Unauthorized
 from zope.security.proxy import removeSecurityProxy
 from zope.traversing.browser.absoluteurl import absoluteURL
 
 from lovely.remotetask import clock, lifecycle
+from lovely.remotetask.access import may
 from lovely.remotetask.browser import _
 from lovely.remotetask.browser.interfaces import IRemoteTaskSkin
+from lovely.remotetask.guard import BadRequest, require_change, require_method, secure
 from lovely.remotetask.interfaces import ITaskService
-
-VIEW = "lovely.remotetask.View"
-READ_INPUT = "lovely.remotetask.ReadInput"
-READ_RESULT = "lovely.remotetask.ReadResult"
-SUBMIT = "lovely.remotetask.Submit"
-CANCEL = "lovely.remotetask.Cancel"
-MANAGE = "lovely.remotetask.Manage"
 
 STATIC = Path(__file__).parent / "static"
 MESSAGES = "remotetask-messages"   # the cookie that carries them to the next page
@@ -102,10 +99,6 @@ class Action(NamedTuple):
     method: str
 
 
-class BadForm(ValueError):
-    """What came is not what a form of ours sends."""
-
-
 class Page(BrowserView):
     """See the top of this module."""
 
@@ -120,15 +113,15 @@ class Page(BrowserView):
     # -- from the request to the answer
 
     def __call__(self):
+        require_method(self.request, "GET", "HEAD", "POST")
+        secure(self.request.response)
         if self.request.method == "POST":
+            require_change(self.request)
             self.act()
-        elif self.request.method not in ("GET", "HEAD"):
-            raise MethodNotAllowed(self.context, self.request)
         if not self._gone:
             self.update()
         if self._gone:
             return ""
-        self.request.response.setHeader("Cache-Control", "no-store")
         return self.template()
 
     def update(self):
@@ -138,7 +131,7 @@ class Page(BrowserView):
         """Do what the pressed button says."""
         action = self.actions.get(self.text("do"))
         if action is None:
-            raise BadForm("this page has no such button")
+            raise BadRequest("this page has no such button")
         if not self.may(action.permission):
             raise Unauthorized(self.context, self.text("do"), action.permission)
         getattr(self, action.method)()
@@ -181,7 +174,8 @@ class Page(BrowserView):
         return place
 
     def may(self, permission):
-        return checkPermission(permission, self.context)
+        """Whether the user may, for the service or job that was published."""
+        return may(permission, self.context)
 
     @property
     def pageTitle(self):

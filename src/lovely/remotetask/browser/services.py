@@ -1,12 +1,14 @@
 """The start page: all services that the user may see."""
+from zope.authentication.interfaces import IUnauthenticatedPrincipal
 from zope.browserpage import ViewPageTemplateFile
-from zope.security import checkPermission
+from zope.security.interfaces import Unauthorized
 from zope.security.proxy import removeSecurityProxy
 from zope.traversing.browser.absoluteurl import absoluteURL
 
 from lovely.remotetask import lifecycle, startup
+from lovely.remotetask.access import VIEW, may
 from lovely.remotetask.browser import _
-from lovely.remotetask.browser.layout import VIEW, Page
+from lovely.remotetask.browser.layout import Page
 
 SHOWN = 200   # services
 
@@ -19,9 +21,12 @@ class Services(Page):
     service = None
 
     def update(self):
+        """Whoever has not logged in is asked to, and sees nothing."""
+        if IUnauthenticatedPrincipal.providedBy(self.request.principal):
+            raise Unauthorized(self.context, self.__name__)
         self.rows = []
         for site, name, service in startup.services(removeSecurityProxy(self.context)):
-            if checkPermission(VIEW, service) and len(self.rows) < SHOWN:
+            if may(VIEW, service) and len(self.rows) < SHOWN:
                 self.rows.append(self._row(site, name, service))
 
     def _row(self, site, name, service):
