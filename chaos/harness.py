@@ -47,8 +47,9 @@ GLANCE = 0.05    # seconds between two looks
 RAN_OUT = 77     # exit code of a command that cannot run here
 
 
-def arguments(text, storages=servers.NAMES, default="file", **numbers):
-    """The options of a command; numbers: name=(value, in short, help)."""
+def arguments(text, storages=servers.NAMES, default="file", choices=(), **numbers):
+    """The options of a command; numbers: name=(value, in short, help); choices:
+    {name: words}, None by default."""
     found = argparse.ArgumentParser(
         description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--storage", choices=storages, default=default)
@@ -58,6 +59,8 @@ def arguments(text, storages=servers.NAMES, default="file", **numbers):
     found.add_argument("--keep", metavar="DIRECTORY", help="leave all files there")
     for name, (_, _, help) in numbers.items():
         found.add_argument(f"--{name}", type=int, help=help)
+    for name, words in dict(choices).items():
+        found.add_argument(f"--{name}", choices=words)
     options = found.parse_args()
     for name, (value, brief, _) in numbers.items():
         if getattr(options, name) is None:
@@ -87,11 +90,19 @@ def wait_until(look, what, seconds=BOUND):
     return found
 
 
+class Line(list):
+    """The words of a line that a process has said, and when it was heard."""
+
+    def __init__(self, text):
+        super().__init__(text.split())
+        self.moment = time.monotonic()
+
+
 class Process:
     """A process of ours, whose lines are read as they come."""
 
     def __init__(self, words, environment, log):
-        self.lines: list[list[str]] = []
+        self.lines: list[Line] = []
         self.ended = False
         self._said = threading.Condition()
         with open(log, "ab") as errors:
@@ -106,7 +117,7 @@ class Process:
     def _read(self):
         for line in self.process.stdout:
             with self._said:
-                self.lines.append(line.split())
+                self.lines.append(Line(line))
                 self._said.notify_all()
         self.process.wait()
         with self._said:
@@ -479,12 +490,18 @@ class Report:
     def __init__(self, title, options):
         self.title, self.options = title, options
         self.rows: list[tuple] = []
+        self.notes: list[str] = []
         self.texts: list[str] = []
         self.begun = time.monotonic()
-        self.cpu = time.process_time()
 
     def add(self, what, figure, aim="", kept=None):
         self.rows.append((what, figure, aim, kept))
+
+    def note(self, what, words):
+        """How often each word: a line below the table."""
+        tally = ", ".join(f"{word} {number}" for word, number in sorted(
+            Counter(words).items()))
+        self.notes.append(f"{what}: {tally or 'none'}")
 
     def judge(self, verdict, errors=0, charged=None):
         """The verdict as rows; errors: so many jobs must be in error, and have no
@@ -502,7 +519,7 @@ class Report:
         if any(kept is False for _, _, _, kept in self.rows):
             self.texts.extend(verdict.texts)
 
-    def times(self, what, seconds, median=None, slowest=None, aim99=None):
+    def times(self, what, seconds, median=None, p99=None, slowest=None):
         """Median, 99th of a hundred and the slowest of some durations."""
         found = sorted(seconds)
         if not found:
@@ -511,7 +528,7 @@ class Report:
         def at(part):
             return found[min(len(found) - 1, int(part * len(found)))]
         self.add(f"{what}, number", len(found))
-        for name, value, aim in (("median", at(0.5), median), ("p99", at(0.99), aim99),
+        for name, value, aim in (("median", at(0.5), median), ("p99", at(0.99), p99),
                                  ("slowest", found[-1], slowest)):
             self.add(f"{what}, {name}", f"{value:.3f} s", f"{aim} s" if aim else "",
                      None if aim is None else value <= aim)
@@ -532,12 +549,9 @@ class Report:
             word = {True: "kept", False: "BROKEN", None: ""}[kept]
             print(f"  {what:<{widths[0]}}  {figure!s:>{widths[1]}}  "
                   f"{aim:<{widths[2]}}  {word}".rstrip())
+        for text in self.notes:
+            print(f"  {text}")
         for text in self.texts:
             print(f"  ! {text}")
         print("BROKEN" if broken else "all kept", flush=True)
         return int(bool(broken))
-
-
-def tally(words):
-    """{word: how often} as a text."""
-    return ", ".join(f"{word} {number}" for word, number in sorted(Counter(words).items()))
