@@ -51,7 +51,7 @@ class Server(runzeo.ZEOServer):
         """One line for each thing, where the configuration names no log."""
         if self.options.config_logger is None:
             logging.basicConfig(
-                level=logging.INFO, stream=sys.stderr,
+                level=logging.INFO, stream=sys.stderr, force=True,
                 format="%(asctime)s %(levelname)s %(name)s %(message)s")
             # Each client that comes and goes is half a dozen lines.
             logging.getLogger("ZEO").setLevel(logging.WARNING)
@@ -95,6 +95,11 @@ def is_local(address) -> bool:
 
 class Options(runzeo.ZEOOptions):
     __doc__ = runzeo.__doc__
+
+    def usage(self, msg):
+        """Say what is wrong with the options, and end."""
+        print(f"ZEO server: {msg}", file=sys.stderr)
+        sys.exit(2)
 
 
 def main(args=None):

@@ -3,7 +3,7 @@ import argparse
 from importlib.metadata import PackageNotFoundError, version
 
 from lovely.remotetask import lifecycle
-from lovely.remotetask.cli import commands, work
+from lovely.remotetask.cli import commands, work, zeo
 from lovely.remotetask.missed import MISSED, OVERLAP
 
 DESCRIPTION = "Background jobs that commit with your data, in a ZODB."
@@ -32,7 +32,7 @@ def parse(words=None):
         options.verbose = False
     if options.main_db is not None:  # it was said before the command
         if not hasattr(options, "db"):
-            main.error("run takes no --db, but a directory: remotetask run DIRECTORY")
+            main.error("run and zeo take no --db, but a path: remotetask run DIRECTORY")
         options.db = options.db or options.main_db
     return options
 
@@ -128,6 +128,21 @@ def _long_lived(these):
     found.add_argument("--grace", metavar="DURATION", help=(
         "how long jobs may run on when it stops; then they are handed back "
         "(default: the setting grace-seconds); a second signal stops at once"))
+
+    found = _command(these, "zeo", zeo.serve,
+                     "serve a Data.fs to many processes by ZEO, until Ctrl-C or SIGTERM", [
+                         "zeo var/Data.fs",
+                         "zeo var/Data.fs --address /srv/tasks/zeo.sock",
+                         "zeo --config etc/zeo.conf"])
+    found.add_argument("file", metavar="FILE", nargs="?", help=(
+        "the Data.fs; made if it is not there"))
+    found.add_argument("--address", metavar="ADDRESS", help=(
+        "HOST:PORT, or the path of a socket (default: 127.0.0.1:8100)"))
+    found.add_argument("--timeout", metavar="DURATION", help=(
+        "how long a client may hold up all others by one commit; 0: for ever "
+        "(default: 30s)"))
+    found.add_argument("--config", metavar="FILE", help=(
+        "a configuration of runzeo, instead of FILE and --address"))
 
 
 # -- adding

@@ -97,8 +97,9 @@ FLOORS = {
 ORDER = [room for rooms in FLOORS.values() for room in rooms]
 
 #: No edge imports another edge, but for these.
-BETWEEN_EDGES = {("cli", "app"), ("cli", "startup"), ("app", "startup"),
-                 ("app", "guard"), ("browser", "guard"), ("http", "guard"),
+BETWEEN_EDGES = {("cli", "app"), ("cli", "startup"), ("cli", "zeoserver"),
+                 ("app", "startup"), ("app", "guard"), ("browser", "guard"),
+                 ("http", "guard"),
                  ("requests", "guard")}
 
 
