@@ -42,7 +42,8 @@ class Desk:
             wanted = 0  # first all that was queued, for the sake of its order
         with Clerk(self, now) as books:
             if rescuing:
-                for lost in rescue.lost(self.leases, self._p_jar.db()):
+                for lost in rescue.lost(self.leases, self._p_jar.db(),
+                                        self.effectiveSettings().lease_seconds):
                     log.warning("process %s on %s is gone, %s jobs go back to the queue",
                                 lost.pid, lost.host, len(lost.held))
                     books.rescue(lost, self.effectiveSettings().crash_limit)

@@ -117,3 +117,12 @@ class NotMine(RemoteTaskError):
 
 class StorageClosed(RemoteTaskError):
     """The storage has closed itself; only a new process can go on."""
+class UnknownWorker(RemoteTaskError, KeyError):
+    """No worker of a service has this name, or several have names that begin so."""
+
+    def __init__(self, name: object, workers: Iterable[str]):
+        self.worker = name
+        known = ", ".join(sorted(workers)) or "none"
+        super().__init__(f"no single worker is called {name!r}; there are: {known}")
+
+

@@ -158,10 +158,18 @@ class Reading:
 
     def workers(self):
         """See ITaskService"""
-        return [dict(name=lease.name, host=lease.host, pid=lease.pid,
-                     since=clock.from_micros(lease.since), holds=sorted(lease.held),
-                     alive=lease.name in rescue.living or not lease.proven_dead())
-                for lease in self.leases.values()]
+        limit = self.effectiveSettings().lease_seconds
+        found = []
+        for lease, there, silent in rescue.judge(self.leases, self._p_jar.db()).values():
+            worker = lease.registration
+            if there is None:  # not proven: who is idle need not say anything
+                there = silent < limit or (None if not lease.held else False)
+            found.append(dict(
+                name=lease.name, host=lease.host, pid=lease.pid,
+                since=clock.from_micros(lease.since), holds=sorted(lease.held),
+                alive=there, threads=worker.threads, takes=worker.takes,
+                state=worker.state))
+        return found
 
 
 def _once(keys):

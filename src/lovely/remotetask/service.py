@@ -12,6 +12,7 @@ from zope.interface import implementer
 from lovely.remotetask import (
     audit, clerk, clock, events, lifecycle, processor, settings, upgrade)
 from lovely.remotetask.clerk import Clerk
+from lovely.remotetask.crew import Crew
 from lovely.remotetask.desk import ALL, Desk
 from lovely.remotetask.errors import (
     BadStatus, IllegalMove, NoCronJob, NotAtItsEnd, UnknownTask)
@@ -31,12 +32,13 @@ from lovely.remotetask.store.jobs import Jobs
 from lovely.remotetask.store.leases import Leases
 from lovely.remotetask.store.queue import BUSY_FOLD, FOLD, Queue
 from lovely.remotetask.store.scheduled import Scheduled
+from lovely.remotetask.store.wishes import Wishes
 
 __all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
 
 
 @implementer(ITaskService)
-class TaskService(Reading, Desk, Contained, Persistent):
+class TaskService(Reading, Crew, Desk, Contained, Persistent):
     """See ITaskService"""
 
     taskInterface = ITask
@@ -56,6 +58,7 @@ class TaskService(Reading, Desk, Contained, Persistent):
         self.scheduled = Scheduled()
         self.index = Index()
         self.leases = Leases()
+        self.wished = Wishes()
         self.progress = LOBTree()
 
     def __setstate__(self, state):

@@ -58,6 +58,12 @@ class Settings:
     waiting_limit_each: int = _number(
         10_000, 0, 2**31, "most jobs of one principal that may wait then")
     retain_interval: float = _number(60.0, 0.01, 86_400, "seconds from one tidying to the next")
+    lease_seconds: float = _number(
+        30.0, 1, 86_400, "a worker on another machine that says nothing for so long is "
+        "taken for dead, seconds")
+    beat_seconds: float = _number(
+        10.0, 0.1, 3600, "how often workers that others can only watch say that they are "
+        "there, seconds; a third of lease-seconds or less")
     missed_bound: int = _number(100, 1, 10_000, "most missed runs of a schedule made up for")
     missed_grace: float = _number(
         60.0, 0, 86_400, "seconds that a run may be late and is not yet missed")

@@ -24,6 +24,7 @@ from lovely.remotetask.clerk import SUSPECTS, Claim, Round
 from lovely.remotetask.errors import ServiceGone, StorageClosed
 from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.runtime import rescue
+from lovely.remotetask.runtime.attendance import Attendance
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import (
     Outcome, Publication, elsewhere, storage_closed)
@@ -120,11 +121,14 @@ class Dispatcher:
         self._stop_by: float | None = None
         self._missed = 0                    # looks in a row that found no service
         self._blocked: set[str] = set()     # lanes that are full for long
+        self.takes = ""                     # the text of its filter
+        self.state = ""                     # '' takes jobs; else why it does not
+        self.attendance = Attendance(self)
 
     # -- in the dispatcher's own thread
 
     def __call__(self) -> None:
-        rescue.living.add(self.name)
+        self.attendance.begin()
         publication = listener = None
         try:
             publication = self.publication = Publication(self.db, self.path, self.closed)
@@ -146,7 +150,7 @@ class Dispatcher:
                 self.lock.notify_all()
             if listener is not None:
                 listener.detach()
-            rescue.living.discard(self.name)
+            self.attendance.end()
             if publication is not None:
                 publication.abort()
                 publication.connection.close()
@@ -208,6 +212,7 @@ class Dispatcher:
         if self.failed is not None:
             return None
         now = time.monotonic()
+        self.attendance.look(now)
         if not self.running:
             return self._wind_up(now)
         unstarted = self._overtaken(now)
@@ -251,6 +256,8 @@ class Dispatcher:
         which want to be alone, are waited for no more.
         """
         now = time.monotonic()
+        if self.state:
+            return 0, {}, False
         with self.lock:
             busy = [worker.claim for worker in self.workers if worker.claim is not None]
             in_hand = busy + self.ahead
@@ -299,12 +306,12 @@ class Dispatcher:
                     if worker.claim is not None and now - worker.since > RETURN_SECONDS]
             self._blocked = {lane for lane, width in self.widths.items()
                              if width is not None and slow.count(lane) >= width}
-            everybody = len(slow) == self.slots
+            everybody = len(slow) >= self.slots or bool(self.state)
             unstarted = [claim for claim in self.ahead
                          if everybody or claim.lane in self._blocked]
             if unstarted:
                 self.ahead = [claim for claim in self.ahead if claim not in unstarted]
-            if everybody and unstarted:
+            if everybody and unstarted and not self.state:
                 self.mean = RETURN_SECONDS
             return unstarted
 
@@ -375,7 +382,7 @@ class Dispatcher:
         """Seconds until something has to be looked at."""
         if round.more:
             return 0.0
-        naps = [self.wait_seconds,
+        naps = [self.wait_seconds, self.attendance.nap(now),
                 max(0.0, self._pruned + self._settings.retain_interval - now)]
         if round.due_in is not None:
             naps.append(max(round.due_in, 0.0))
@@ -426,7 +433,10 @@ class Dispatcher:
             while True:
                 if worker.abandoned or self.closed.is_set():
                     return None
-                claim = self._pick() if self.running else None
+                if len(self.workers) > self.slots:  # so many are wished no more
+                    self.workers.remove(worker)
+                    return None
+                claim = self._pick() if self.running and not self.state else None
                 if claim is not None:
                     if len(self.ahead) == self.low:
                         self.bell.ring()

@@ -1,19 +1,47 @@
-"""Which process holds which jobs, and when it was last seen."""
-import os
-import socket
-from functools import cache
-
+"""Which process holds which jobs, and whether it is there."""
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
+
+from lovely.remotetask import presence
+from lovely.remotetask.presence import Mark, Process
+
+
+class Registration(Persistent):
+    """Who works, in a record of its own: the lease is written with each claim.
+
+    threads: how many jobs it runs at once, 0 where jobs are claimed by hand.
+    takes: the text of its filter.  state: '' while it takes jobs, else why not.
+    """
+
+    threads = 0
+    takes = ""
+    state = ""
+
+    def __init__(self, name: str, now: int):
+        self.since = now
+        self._process = tuple(presence.here())
+        self._mark = None if (mark := presence.mark_of(name)) is None else tuple(mark)
+
+    @property
+    def process(self) -> Process:
+        return Process._make(self._process)
+
+    @property
+    def mark(self) -> Mark | None:
+        return None if self._mark is None else Mark._make(self._mark)
+
+    def tell(self, **facts) -> None:
+        """Keep what differs; writes nothing where nothing does."""
+        for name, value in facts.items():
+            if getattr(self, name) != value:
+                setattr(self, name, value)
 
 
 class Lease(Persistent):
     """What one dispatcher holds: written by it, or by rescue when it is dead.
 
     held: {id: (token, claimed)}, claimed in microseconds.  beat: a counter, no
-    time; only that it changes has a meaning.  boot, process and since tell on
-    the same host whether the process lives: a number is used again, a number
-    together with its start is not.
+    time; only that it grows has a meaning.
     """
 
     beat = 0
@@ -21,18 +49,27 @@ class Lease(Persistent):
 
     def __init__(self, name: str, now: int):
         self.name = name
-        self.host = socket.gethostname()
-        self.boot = boot_id()
-        self.pid = os.getpid()
-        self.started = process_start(self.pid)
-        self.since = now
+        self.registration = Registration(name, now)
         self.held: dict[int, tuple[int, int]] = {}
+
+    @property
+    def host(self) -> str:
+        return self.registration.process.host
+
+    @property
+    def pid(self) -> int:
+        return self.registration.process.pid
+
+    @property
+    def since(self) -> int:
+        return self.registration.since
 
     def hold(self, claims) -> None:
         """Add (id, token, claimed) to what is held."""
         claimed = {id: (token, now) for id, token, now in claims}
         if claimed:  # a look that finds nothing writes nothing
             self.held = {**self.held, **claimed}
+            self.beat += 1  # for nothing: it is written anyway
 
     def release(self, claims) -> None:
         """Let go of (id, token); what is held with another token stays."""
@@ -43,13 +80,12 @@ class Lease(Persistent):
         if len(held) < len(self.held):
             self.held = held
 
-    def proven_dead(self) -> bool:
-        """Whether this host can tell that the process is gone."""
+    def proven(self) -> bool | None:
+        """Whether its worker is there: True and False are certain, None is not known."""
         if self.dead:
-            return True
-        if self.host != socket.gethostname():
             return False
-        return self.boot != boot_id() or process_start(self.pid) != self.started
+        return self.name in presence.living or presence.proven(
+            self.registration.process, self.registration.mark)
 
 
 class Leases(Persistent):
@@ -96,32 +132,3 @@ class Leases(Persistent):
         for lease in self._leases.values():
             held.update(lease.held)
         return held
-
-
-@cache
-def boot_id() -> str:
-    """Text that differs from boot to boot, or '' where the system has none."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def process_start(pid: int) -> str | None:
-    """When a process of this host began, in its own terms; None if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else fields[19]
-    except OSError:
-        pass
-    if os.path.exists("/proc/self/stat"):
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass
-    return "alive"

@@ -21,7 +21,6 @@ from lovely.remotetask.payload import lend, pack
 from lovely.remotetask.runtime import frames, rescue
 from lovely.remotetask.schedule import Foreign
 from lovely.remotetask.service import TaskService
-from lovely.remotetask.store import leases
 from lovely.remotetask.testing import simulated_clock
 from lovely.remotetask.tests.support import ServiceCase
 
@@ -256,7 +255,7 @@ class WrappedStorages(ServiceCase):
     def test_what_a_dead_process_held_in_a_wrapped_file_is_rescued(self):
         self.task("any", lambda input: input)
         jobid = self.add("any")
-        with mock.patch.object(leases.socket, "gethostname", lambda: "another-host"):
+        with mock.patch.dict(os.environ, REMOTETASK_HOST="another-host"):
             self.service.dispatch("dead", wanted=1)
             transaction.commit()
         self.assertEqual(self.service.getStatus(jobid), "processing")

@@ -1,0 +1,174 @@
+"""The verbs by which workers are entered, and told what to do."""
+from typing import NamedTuple
+
+from lovely.remotetask import clock
+from lovely.remotetask.errors import BadOption, UnknownWorker
+from lovely.remotetask.failure import clean
+from lovely.remotetask.runtime import frames, rescue
+from lovely.remotetask.runtime.publication import find
+from lovely.remotetask.runtime.wakeup import ring_after_commit
+from lovely.remotetask.store.wishes import PAUSE, STOP, THREADS, Wish, Wishes
+
+MOST_THREADS = 1_000
+NAME_LIMIT = 200
+PAUSED, STOPPED = "paused", "stopped"
+
+
+class Orders(NamedTuple):
+    """What a worker learns when it attends."""
+
+    lost: bool = False      # its lease is gone: it was taken for dead
+    beat: int = 0
+    holds: bool = False     # something is on its lease
+    others: bool = False    # there are other workers
+    watched: bool = False   # some of them, or it by them, can only be watched
+    state: str = ""         # '' takes jobs; paused, stopped
+    threads: int | None = None
+    by: str | None = None   # whose wish the state is
+    wishes: bytes | None = None  # oid of the record in which wishes are kept
+    beat_seconds: float = 10.0
+
+
+class Crew:
+    """The part of a TaskService that knows its workers."""
+
+    wished = None   # of services that were stored before there were wishes
+
+    # -- called by the workers
+
+    def attend(self, name, begun, threads, takes="", state=""):
+        """A worker is there, and asks what to do: see IServiceDesk."""
+        lease = self.leases.get(name)
+        if lease is None:
+            if begun:
+                return Orders(lost=True)
+            self._ready()
+            lease = self.leases.open(name, clock.micros())
+        lease.registration.tell(threads=threads, takes=takes, state=state)
+        judged = rescue.judge(self.leases, self._p_jar.db())
+        state, by = self._wished_state(name)
+        return Orders(
+            beat=lease.beat, holds=bool(lease.held), others=len(judged) > 1,
+            watched=any(there is None for _, there, _ in judged.values()),
+            state=state, by=by, threads=self._wished_threads(name),
+            wishes=None if self.wished is None else self.wished._p_oid,
+            beat_seconds=self.effectiveSettings().beat_seconds)
+
+    def beat(self, members):
+        """Say for workers of this process, (path of their service, name), that they
+        are there: one commit for all that work on this database."""
+        for path, name in members:
+            lease = find(self._p_jar.root(), path).leases.get(name)
+            if lease is not None:
+                lease.beat += 1
+
+    def _wished_state(self, name):
+        if self.wished is not None:
+            for state, wish in ((STOPPED, self.wished.get(STOP, name)),
+                                (PAUSED, self.wished.get(PAUSE))):
+                if wish is not None:
+                    return state, wish.by
+        return "", None
+
+    def _wished_threads(self, name):
+        if self.wished is None:
+            return None
+        wish = self.wished.get(THREADS, name) or self.wished.get(THREADS)
+        return None if wish is None else wish.number
+
+    # -- called by people
+
+    def pauseProcessing(self, by=None):
+        """See ITaskService"""
+        self._wish(PAUSE, None, None, by)
+
+    def resumeProcessing(self, by=None):
+        """See ITaskService"""
+        self._take_back(PAUSE, None, by)
+
+    def isPaused(self):
+        """See ITaskService"""
+        return self.wished is not None and self.wished.get(PAUSE) is not None
+
+    def wishThreads(self, number, worker=None, by=None):
+        """See ITaskService"""
+        if number is None:
+            self._take_back(THREADS, worker, by)
+            return
+        if isinstance(number, bool) or not isinstance(number, int) \
+                or not 1 <= number <= MOST_THREADS:
+            raise BadOption("number", number, f"a whole number from 1 to {MOST_THREADS}, "
+                            "or None; to have none, pause or stop")
+        self._wish(THREADS, worker, number, by)
+
+    def wishStop(self, worker, by=None):
+        """See ITaskService"""
+        self._wish(STOP, self._worker(worker), None, by)
+
+    def wishStart(self, worker, by=None):
+        """See ITaskService"""
+        self._take_back(STOP, self._worker(worker), by)
+
+    def wishes(self):
+        """See ITaskService"""
+        lost = {lease.name for lease in rescue.lost(
+            self.leases, self._p_jar.db(), self.effectiveSettings().lease_seconds)} \
+            if self._p_jar is not None else set()
+        there = {lease.name: lease.registration for lease in self.leases.values()
+                 if lease.registration.threads and lease.name not in lost}
+        return [dict(what=wish.what, worker=wish.worker, number=wish.number, by=wish.by,
+                     since=clock.from_micros(wish.since), **self._how_far(wish, there))
+                for wish in self.wished or ()]
+
+    def _how_far(self, wish, there):
+        """Of how many workers it is to be obeyed, and who does."""
+        concerned = {name: worker for name, worker in there.items()
+                     if wish.worker in (None, name)}
+        if wish == self.wished.get(THREADS):  # some may have a wish of their own
+            concerned = {name: worker for name, worker in concerned.items()
+                         if self.wished.get(THREADS, name) is None}
+        obeying = [name for name, worker in concerned.items() if (
+            worker.threads == wish.number if wish.what == THREADS
+            else worker.state == STOPPED or worker.state == PAUSED == wish.what + "d")]
+        return dict(concerns=sorted(concerned), obeyedBy=sorted(obeying))
+
+    def wishHistory(self):
+        """See ITaskService"""
+        return [dict(made=made, what=wish.what, worker=wish.worker, number=wish.number,
+                     by=wish.by, since=clock.from_micros(wish.since))
+                for made, wish in (self.wished.history if self.wished is not None else ())]
+
+    def _wish(self, what, worker, number, by):
+        self._ready()
+        if self.wished is None:
+            self.wished = Wishes()
+            if self._p_jar is not None:
+                self._p_jar.add(self.wished)
+        self.wished.keep(self._say(what, worker, number, by))
+        self._tell_workers()
+
+    def _take_back(self, what, worker, by):
+        if self.wished is not None \
+                and self.wished.take_back(self._say(what, worker, None, by)):
+            self._tell_workers()
+
+    def _say(self, what, worker, number, by):
+        by = frames.present_owner() if by is None else clean(str(by))[:NAME_LIMIT]
+        worker = None if worker is None else self._worker(worker)
+        return Wish(what, worker, number, by, clock.micros())
+
+    def _tell_workers(self):
+        self.wished.tidy({lease.name for lease in self.leases.values()})
+        ring_after_commit(self.wished)
+
+    def _worker(self, name):
+        """The whole name of the worker of that name, or whose name begins so."""
+        names = [lease.name for lease in self.leases.values()
+                 if lease.registration.threads]
+        found = [each for each in names if isinstance(name, str) and name
+                 and each.startswith(name)]
+        if name in found:
+            return name
+        if len(found) != 1:
+            raise UnknownWorker(name, names)
+        return found[0]
