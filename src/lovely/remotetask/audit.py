@@ -3,7 +3,7 @@ import logging
 
 from lovely.remotetask import clerk, lifecycle
 from lovely.remotetask.failure import in_log, marked, traceback_of
-from lovely.remotetask.store.index import facets_of
+from lovely.remotetask.store.index import CODES, facets_of
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ def _faults_of(service, id, excused, sizes):
 def repair(service, now: int) -> None:
     """Make the books again from the jobs, in the present transaction."""
     held = service.leases.held()
+    places = service.index.places
     service.index.__init__()
     service.scheduled.__init__()
     service.queue.lanes.clear()
@@ -112,7 +113,10 @@ def repair(service, now: int) -> None:
         for id in service.jobs:
             try:
                 job = service.jobs[id]
-                if job.recordedStatus == lifecycle.PROCESSING and id not in held:
+                if job.recordedStatus not in lifecycle.FINISHED \
+                        and places.get(id, 0) & 7 == CODES[lifecycle.COMPLETED]:
+                    job.take_back(now)  # its completion was undone in the database
+                elif job.recordedStatus == lifecycle.PROCESSING and id not in held:
                     books.give_back(job)
                 books.settle(job)
             except Exception as error:

@@ -123,6 +123,10 @@ class Clerk:
         """Put *job* where it belongs."""
         service, id = self.service, job.id
         was = service.index.place(id)
+        if was is not None and was[0] == lifecycle.COMPLETED \
+                and job.recordedStatus not in lifecycle.FINISHED:
+            # No job comes back from there but by an undo of the database.
+            job.take_back(self.now)
         service.index.enter(job, self.changes)
         status = job.recordedStatus
         service.leases.forget(id, job.token)
@@ -145,7 +149,7 @@ class Clerk:
                 service.scheduled.remove(id)
             if was is not None:
                 self._leave_line(job, was)
-            if was is None or was[0] not in lifecycle.FINISHED:
+            if was != (status, job.since):
                 self._tell_parent(job)
 
     def _leave_line(self, job, was, arrival: int | None = None) -> None:

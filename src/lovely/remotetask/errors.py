@@ -107,6 +107,22 @@ class NotAllowed(RemoteTaskError, TaskError, Unauthorized):
         super().__init__(f"{who} may not do {what}: it needs {permission}")
 
 
+class NoHistory(RemoteTaskError, LookupError):
+    """The database does not tell what a job has changed.  code: one word for it."""
+
+    def __init__(self, code: str, text: str):
+        self.code = code
+        super().__init__(text)
+
+
+class CannotUndo(RemoteTaskError, ValueError):
+    """What a job has changed cannot be taken back.  code: one word for why."""
+
+    def __init__(self, code: str, text: str):
+        self.code = code
+        super().__init__(text)
+
+
 class ServiceGone(RemoteTaskError, LookupError):
     """There is no service where there was one."""
 

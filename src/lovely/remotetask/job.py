@@ -274,6 +274,18 @@ class Job(Persistent):
         facts = {} if claimed is None else {"started": clock.to_micros(claimed)}
         self._move(lifecycle.CANCELLED, reason, completed=now, **facts)
 
+    def take_back(self, now: int, attempt: Attempt | None = None) -> None:
+        """Its completion was undone in the database: do not run by surprise.
+
+        attempt: the one that was undone, to be remembered.
+        """
+        if attempt is not None:
+            if self._attempts is None:
+                self._attempts = Attempts()
+            self._attempts.add(attempt)
+            self.__dict__.update(startedCount=attempt.number)
+        self._move(lifecycle.CANCELLED, lifecycle.UNDONE, completed=now)
+
     def requeue(self, now: int) -> None:
         """Start over, with full budgets."""
         self._allow(lifecycle.QUEUED, lifecycle.ERROR, lifecycle.CANCELLED)

@@ -40,3 +40,4 @@ CRASHED = "crashed"          # error: it took its process down, three times
 EXPIRED = "expired"          # cancelled: its start deadline had passed
 TIMED_OUT = "timed out"      # error or delayed: it ran past its limit
 BY_HAND = "by hand"          # queued: retried; cancelled: somebody cancelled it
+UNDONE = "undone"            # cancelled: what it had changed was taken back

@@ -49,6 +49,7 @@ FLOORS = {
         "store.jobs": "all jobs by number, spread so that adders do not meet",
         "store.scheduled": "what is due at which moment",
         "store.queue": "the inbox and the ordered lanes behind it",
+        "store.history": "what a transaction has written",
         "store.index": "which jobs are where, so that nobody walks over all jobs",
         "store.leases": "which process holds which jobs, and whether it is there",
         "store.wishes": "how a service is to be worked for, as people wish",
@@ -77,6 +78,7 @@ FLOORS = {
         "desk": "the verbs by which jobs are run",
         "crew": "the verbs by which workers are entered, and told what to do",
         "service": "the verbs, in the order of a job's life",
+        "undo": "what a job has changed, and taking it back",
         "": "the door: what a user types on day one",
     },
     "edges": {

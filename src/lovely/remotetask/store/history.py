@@ -1,0 +1,148 @@
+"""What a transaction has written, where the storage keeps history.
+
+Nothing is loaded: classes and sizes are read off the stored records, and at most
+as many of these as are asked for.
+"""
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from persistent.timestamp import TimeStamp
+from ZODB.DB import DB
+from ZODB.DemoStorage import DemoStorage
+from ZODB.FileStorage import FileStorage
+from ZODB.FileStorage.FileStorage import FileIterator
+from ZODB.MappingStorage import MappingStorage
+from ZODB.POSException import POSKeyError
+from ZODB.utils import get_pickle_metadata, load_current
+
+from lovely.remotetask.errors import NoHistory
+
+# Storages that keep history and cannot undo; all else that keeps it can.
+WITHOUT_UNDO = (MappingStorage, DemoStorage)
+UNCOMMITTED = b"\0" * 8
+
+
+class Record(NamedTuple):
+    """One object as a transaction has written it."""
+
+    oid: bytes
+    kind: str       # package.module.Class; '' where its making was undone
+    size: int       # bytes, pickled
+    current: bool   # whether it still stands so
+
+
+class Writing(NamedTuple):
+    """What one transaction has written."""
+
+    tid: bytes
+    moment: float                # seconds since 1970
+    user: str
+    note: str
+    packed: bool                 # its older states may be gone
+    records: tuple[Record, ...]  # the first ones
+    more: bool                   # there are others
+
+
+def keeps_history(db: DB) -> bool:
+    return db.supportsUndo() or isinstance(db.storage, WITHOUT_UNDO)
+
+
+def writing(db: DB, tid: bytes, oid: bytes, limit: int) -> Writing:
+    """What the transaction *tid*, which wrote the object *oid*, has written.
+
+    Raises NoHistory where the storage does not know any more, or never did.
+    """
+    if not keeps_history(db):
+        raise NoHistory("no history", "the storage of this database keeps no history")
+    transactions = _transactions(db.storage, tid, oid)
+    try:
+        for transaction in transactions:
+            if transaction.tid == tid:
+                return _read(db, transaction, limit)
+    finally:
+        getattr(transactions, "close", lambda: None)()
+    raise NoHistory("packed", "the history of that time was packed away")
+
+
+def _transactions(storage: Any, tid: bytes, oid: bytes) -> Any:
+    """An iterator that comes to the transaction soon."""
+    if type(storage) is FileStorage:
+        # Its own iterator walks over all transactions from one end of the file.
+        position = _position(storage, tid, oid)
+        if position is None:
+            return iter(())
+        return FileIterator(storage.getName(), stop=tid, pos=position)
+    return storage.iterator(tid, tid)
+
+
+def _position(storage: FileStorage, tid: bytes, oid: bytes) -> int | None:
+    """Where a transaction begins in the file, by way of an object that it wrote."""
+    with storage._lock:
+        try:
+            position = storage._lookup_pos(oid)
+        except POSKeyError:
+            return None
+        while position:
+            header = storage._read_data_header(position, oid)
+            if header.tid == tid:
+                return int(header.tloc)
+            position = header.prev if header.tid > tid else 0
+    return None
+
+
+def _read(db: DB, transaction: Any, limit: int) -> Writing:
+    records, more = [], False
+    for record in transaction:
+        if len(records) == limit:
+            more = True
+            break
+        records.append(_record(db.storage, transaction.tid, record))
+    return Writing(
+        transaction.tid, TimeStamp(transaction.tid).timeTime(), _text(transaction.user),
+        _text(transaction.description), transaction.status == "p", tuple(records), more)
+
+
+def _record(storage: Any, tid: bytes, record: Any) -> Record:
+    kind = ".".join(get_pickle_metadata(record.data)) if record.data else ""
+    return Record(record.oid, kind.strip("."), len(record.data or b""),
+                  present_tid(storage, record.oid) == tid)
+
+
+def present_tid(storage: Any, oid: bytes) -> bytes | None:
+    """The transaction that wrote an object last; None where there is none any more."""
+    ask: Callable[[bytes], bytes] = getattr(
+        storage, "getTid", lambda oid: load_current(storage, oid)[1])
+    try:
+        return ask(oid)
+    except POSKeyError:
+        return None
+
+
+def _text(given: bytes | str) -> str:
+    return given.decode("utf-8", "replace") if isinstance(given, bytes) else given
+
+
+def place_of(connection: Any, oid: bytes) -> tuple[Any, tuple[str, ...] | None]:
+    """A stored object and the names that lead to it; None where it bears none.
+
+    Loads it and what stands above it.  Raises what a record that is gone or damaged
+    raises.
+    """
+    found = connection.get(oid)
+    root = connection.root()
+    if oid == root._p_oid:
+        return found, ()
+    names = tuple(_names_above(found))
+    if names:
+        return found, tuple(reversed(names))
+    return found, next(((str(name),) for name, value in root.items()
+                        if getattr(value, "_p_oid", None) == oid), None)
+
+
+def _names_above(place: Any) -> Iterator[str]:
+    for _ in range(100):
+        above, name = getattr(place, "__parent__", None), getattr(place, "__name__", None)
+        if above is None or not name:
+            return
+        yield str(name)
+        place = above
