@@ -320,6 +320,39 @@ class ITaskService(Interface):
         Pass *key* as *after* for the next page; None when there is none.
         """
 
+    def findJobs(status=None, task=None, owner=None, tag=None, createdFrom=None,
+                 createdBefore=None, text=None, order="newest", after=None, limit=50,
+                 seconds=None, looked=0, inputs=True, errors=True):
+        """A page of jobs that match: a finding.Found (jobs, next, looked, stopped).
+
+        createdFrom, createdBefore: aware datetimes.  text: is part of the title, of
+        the input or of the error, in any case; of what matches else, the newest
+        10,000 are looked at.  inputs, errors: whether these are looked at.
+        order: "newest" or "oldest" (made); "ended last" or "ended first", of finished
+        jobs; "status".  A page of one status is in the order in which they came there.
+        Pass *next* as *after* and *looked* for the next page.  seconds: about as long
+        is looked for them; `stopped` says that the page is not full because of that.
+        """
+
+    def countJobs(status=None, task=None, owner=None, tag=None, createdFrom=None,
+                  createdBefore=None, text=None, after=None, seconds=None, looked=0,
+                  inputs=True, errors=True):
+        """How many jobs match: a finding.Counted (number, next, looked).
+
+        Of one status alone that is known; else they are counted, for so many seconds.
+        Where *next* is not None, count on with it as *after*, and add up.
+        """
+
+    def facetValues(kind, limit=200):
+        """The tasks, owners or tags (kind: "task", "owner", "tag") that jobs have."""
+
+    def throughput(seconds, bars=60):
+        """What ended in the last so many seconds: a finding.Throughput.
+
+        Where more than 20,000 jobs ended in them, of a shorter time.  Waiting times
+        are those of some jobs, taken evenly.
+        """
+
     def jobsFor(object):
         """The jobs that concern a stored object, the newest first."""
 

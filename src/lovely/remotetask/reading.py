@@ -4,6 +4,7 @@ from itertools import islice
 
 from lovely.remotetask import clerk, clock, lifecycle
 from lovely.remotetask.errors import BadStatus
+from lovely.remotetask.finding import Finding
 from lovely.remotetask.options import one_of
 from lovely.remotetask.runtime import rescue
 from lovely.remotetask.store.index import object_key
@@ -12,7 +13,7 @@ SCAN_LIMIT = 10_000    # jobs looked at for one page
 WAITING = (lifecycle.QUEUED, lifecycle.DELAYED, lifecycle.STARTLATER)
 
 
-class Reading:
+class Reading(Finding):
     """The part of a TaskService that reads."""
 
     def getJob(self, jobid):

@@ -9,6 +9,7 @@
 Everything can be made again from the jobs; `enter` makes the books agree with one.
 """
 from collections.abc import Iterator
+from itertools import islice
 
 from BTrees.Length import Length
 from BTrees.LLBTree import LLBTree
@@ -42,6 +43,12 @@ class Moments(OOTreeSet):
 
     def ascending(self) -> Iterator[tuple[int, int]]:
         return map(_unpack, self)
+
+    def behind(self, key=None) -> Iterator[tuple[int, int]]:
+        """Forwards from behind *key*."""
+        packed = self if key is None else self.keys(
+            (key[0] << ID_BITS) + key[1] + 1)
+        return map(_unpack, packed)
 
     def descending(self, before=None) -> Iterator[tuple[int, int]]:
         """Backwards from below *before*, loading only what is read.
@@ -154,6 +161,29 @@ class Index(Persistent):
         elif status is not None:
             moments = self.states[status]
         return iter(()) if moments is None else moments.descending(before)
+
+    def walk(self, status=None, facet=None, start=None,
+             ascending=False) -> Iterator[tuple[int, int]]:
+        """As `newest`, or from old to new; from behind the key *start*."""
+        if not ascending:
+            return self.newest(status, facet, start)
+        moments = self.ages if facet is None else self.facets.get(facet)
+        if status is not None and facet is None:
+            moments = self.states[status]
+        return iter(()) if moments is None else moments.behind(start)
+
+    def ended(self, status: str, begin: int) -> Iterator[tuple[int, int]]:
+        """(moment, id) of the jobs that have ended so since *begin*, the first first."""
+        return self.states[status].behind((begin, -1))
+
+    def has_facet(self, facet, created: int, id: int) -> bool:
+        entries = self.facets.get(facet)
+        return entries is not None and entries.has(created, id)
+
+    def values(self, kind: str, limit: int) -> list[str]:
+        """What jobs can be found by: the tasks, owners or tags there are, up to *limit*."""
+        return [value for _, value in islice(
+            self.facets.keys((kind,), (kind + "\0",), excludemax=True), limit)]
 
 
 def facets_of(job) -> Iterator[tuple[str, object]]:

@@ -74,6 +74,7 @@ FLOORS = {
         "plain": "jobs and services as plain data",
         "access": "who may do what with a service and its jobs",
         "options": "the options of one add, checked before anything is stored",
+        "finding": "which jobs match, a page at a time",
         "reading": "what can be asked of a service",
         "desk": "the verbs by which jobs are run",
         "crew": "the verbs by which workers are entered, and told what to do",
