@@ -180,7 +180,6 @@ class Arena:
         self.unknown = 0         # requests whose answer was lost
         self._stack = ExitStack()
         self._db = None
-        self._through = None     # the address of a proxy, for the workers
 
     def __enter__(self):
         try:
@@ -310,11 +309,16 @@ class Arena:
 
     # -- processes
 
-    def worker(self, **environment):
-        """Start a worker process; it says `At work` when it is."""
-        uri = self._through or self.uri
+    def worker(self, grace=None, through=None, **environment):
+        """Start a worker process; it says `At work` when it is.
+
+        through: a proxy; the rest is for its environment, see worker.py.
+        """
+        uri = self.uri
+        if through is not None:
+            uri = uri.replace(f":{self.server.port}", f":{through.port}")
         words = ["-m", "chaos.worker", "work", "--db", uri, "--import", "chaos.tasks"]
-        if grace := environment.pop("grace", None):
+        if grace is not None:
             words += ["--grace", grace]
         return self.start(words, environment)
 

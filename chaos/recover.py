@@ -45,6 +45,7 @@ def with_sibling(arena, living):
     living.remove(holder)
     known = len(living[0].said("begins"))
     _until_settled(arena, holding=1)
+    time.sleep(arena.chance.uniform(0, 1))  # at any time between two sweeps
     moment = time.monotonic()
     holder.kill()
     begun = living[0].wait_said("begins", known + 1)
