@@ -16,7 +16,8 @@ from zope.security.proxy import removeSecurityProxy
 
 from lovely.remotetask.errors import NotAllowed
 from lovely.remotetask.interfaces import IJob
-from lovely.remotetask.runtime.frames import present_owner
+from lovely.remotetask.masking import masked
+from lovely.remotetask.runtime.frames import SYSTEM, find_principal, present_owner
 
 VIEW = "lovely.remotetask.View"
 READ_INPUT = "lovely.remotetask.ReadInput"
@@ -79,3 +80,59 @@ def is_own(obj: Any) -> bool:
     job = removeSecurityProxy(obj)
     return IJob.providedBy(job) and job.owner is not None \
         and job.owner == present_owner()
+
+
+def check_task(task: Any, name: str, service: Any) -> None:
+    """Raise NotAllowed where the present principal may not have this task run.
+
+    A task names the permission that it needs in its attribute `permission`.  Where
+    there is no interaction, the code is trusted: nobody asks for it but itself.
+    """
+    permission = getattr(task, "permission", None)
+    if permission is not None and queryInteraction() is not None \
+            and not checkPermission(permission, service):
+        raise NotAllowed(str(permission), present_owner(), f"run task {name!r}")
+
+
+def owner_for(service: Any, owner: str | None) -> str | None:
+    """Who is to own a job that is added now: the present principal, or *owner*.
+
+    Raises NotAllowed where the present principal may not act for somebody else, and
+    for the system itself, for which nobody may.
+    """
+    present = present_owner()
+    if owner is None or owner == present:
+        return present
+    what = f"add a job for {owner!r}"
+    if owner == SYSTEM or queryInteraction() is not None \
+            and not checkPermission(ACT_FOR, service):
+        raise NotAllowed(ACT_FOR, present, what)
+    find_principal(owner)
+    return owner
+
+
+def input_of(job: Any) -> Any:
+    """The input of a job as the present principal may see it: secrets are hidden.
+
+    Raises NotAllowed.
+    """
+    return _seen(READ_INPUT, job, "input", "inputSchema")
+
+
+def output_of(job: Any) -> Any:
+    """What a job has returned, as the present principal may see it."""
+    return _seen(READ_RESULT, job, "output", "outputSchema")
+
+
+def _seen(permission: str, job: Any, name: str, schema: str) -> Any:
+    require(permission, job)
+    job = removeSecurityProxy(job)
+    service = job.__parent__
+    return masked(getattr(service.taskOf(job), schema, None), getattr(job, name),
+                  service.effectiveSettings().secret_names)
+
+
+def require_own(job: Any, what: str) -> None:
+    """Raise NotAllowed unless the present principal has added this job."""
+    if not is_own(job):
+        raise NotAllowed(CANCEL, present_owner(), f"{what} job {job.id}")

@@ -4,7 +4,7 @@ import time
 
 from zope.interface import implementer
 
-from lovely.remotetask import clerk, clock, lifecycle
+from lovely.remotetask import access, clerk, clock, lifecycle
 from lovely.remotetask import task as tasks
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.errors import BadInput, BadOutput, NotMine, TaskError
@@ -130,6 +130,8 @@ class Desk:
             log.info("%s: starts", context.label)
         present = self._transaction()
         with frames.around(job):
+            if job.owner is not None:
+                access.check_task(task, job.task, self)
             output = self._call(task, job.id, lend(job.__dict__.get("input")), context)
         if self._transaction() is not present:
             log.warning("%s: the task has ended the transaction itself: what it wrote "

@@ -29,7 +29,8 @@ class ITask(Interface):
     lane its jobs wait in; ''), `laneWidth` (how many jobs of that lane run at
     once in a process; None: no limit), `atMostOnce` (False; True: after a crash
     the job ends in error instead of running again, and after an error too unless the
-    task says how often it is tried), `doc`.
+    task says how often it is tried), `permission` (its id; whoever adds a job needs
+    it, and the job's owner again when it runs; None), `doc`.
     """
 
     inputSchema = Attribute("Schema of the input, an interface, or None.")
@@ -209,7 +210,7 @@ class ITaskService(Interface):
 
     def add(task, input=None, startLater=False, *, title="", priority=10, delay=None,
             startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
-            retries=None):
+            retries=None, owner=None):
         """Make a job and return its number.
 
         Part of the caller's transaction: it is queued when that commits.
@@ -218,9 +219,11 @@ class ITaskService(Interface):
         start time): not after, it ends `cancelled` with reason `expired`.
         priority: smaller is more urgent.  concerns: objects of the database that
         `jobsFor` finds it by, beside those in the input.  timeout, retries:
-        instead of the task's own.
+        instead of the task's own.  owner: id of another principal than the present
+        one, to run as; that needs the permission to act for others, and is noted.
 
-        Raises UnknownTask, BadInput (cannot be pickled, too large, breaks the
+        Raises NotAllowed where the task wants a permission that the present
+        principal lacks; UnknownTask, BadInput (cannot be pickled, too large, breaks the
         task's schema) or BadOption; nothing is stored then.
         """
 
@@ -230,7 +233,7 @@ class ITaskService(Interface):
     def addCronJob(task, input=None, minute=(), hour=(), dayOfMonth=(), month=(),
                    dayOfWeek=(), delay=None, *, schedule=None, timezone=None,
                    missed="once", overlap="skip", title="", priority=10, tags=(),
-                   concerns=(), timeout=None, retries=None):
+                   concerns=(), timeout=None, retries=None, owner=None):
         """Make a job that runs at certain times, and return its number.
 
         Tuples of numbers as in ICronJob, in UTC unless a timezone (IANA name) is
@@ -265,6 +268,12 @@ class ITaskService(Interface):
 
         Raises UnknownJob, or IllegalMove when it is not at an end.
         """
+
+    def cancelOwn(jobid):
+        """As `cancel`.  Raises NotAllowed unless the present principal added the job."""
+
+    def retryOwn(jobid):
+        """As `retry`.  Raises NotAllowed unless the present principal added the job."""
 
     def retryAll(task=None, tag=None, errorText=None, olderThan=None, limit=None):
         """Retry the jobs in error that match; how many.
@@ -351,6 +360,16 @@ class ITaskService(Interface):
 
         Where more than 20,000 jobs ended in them, of a shorter time.  Waiting times
         are those of some jobs, taken evenly.
+        """
+
+    def waitingOf(owner, limit):
+        """How many jobs of a principal wait, counted up to *limit*."""
+
+    def listTrail(after=None, limit=50):
+        """A page of what people did, the newest first: (entries, key).
+
+        Entries have `moment` (microseconds), `who`, `verb`, `jobs` (the first
+        numbers), `number` (of jobs) and `detail`.  Paging as with `listJobs`.
         """
 
     def jobsFor(object):

@@ -1,5 +1,5 @@
 """The options of one add, checked before anything is stored."""
-from lovely.remotetask import clock
+from lovely.remotetask import access, clock
 from lovely.remotetask import task as tasks
 from lovely.remotetask.errors import BadOption
 from lovely.remotetask.failure import clean
@@ -18,7 +18,7 @@ class JobOptions:
 
     def __init__(self, service, task, *, title="", priority=DEFAULT_PRIORITY, delay=None,
                  startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
-                 retries=None):
+                 retries=None, owner=None):
         self.service, self.task = service, task
         self.limit = service.effectiveSettings().input_limit
         if not isinstance(priority, int) or priority not in PRIORITIES:
@@ -45,9 +45,11 @@ class JobOptions:
         self.concerns = _many("concerns", concerns)
         self.facts = {name: value for name, value in dict(
             title=title, priority=priority, tags=tags, timeout=timeout, retries=retries,
-            owner=frames.present_owner(), site=frames.present_site(service),
+            owner=access.owner_for(service, owner), site=frames.present_site(service),
             lane=tasks.lane_of(task)[0]).items()
             if value != getattr(Job, name)}
+        self.for_somebody = "" if owner in (None, frames.present_owner()) \
+            else f"for {owner}"
 
     def pack(self, input, what):
         validate(getattr(self.task, "inputSchema", None), input, what)

@@ -142,6 +142,13 @@ class Reading(Finding):
         indexed = self.index.newest(status, facet, after)
         return _once(merge(fresh, indexed, reverse=True))
 
+    def listTrail(self, after=None, limit=50):
+        """See ITaskService"""
+        found = [] if self.trail is None else list(
+            islice(self.trail.newest(after), limit + 1))
+        page = [entry for _, entry in found[:limit]]
+        return page, found[limit - 1][0] if len(found) > limit else None
+
     def jobsFor(self, object):
         """See ITaskService"""
         key = object_key(object)

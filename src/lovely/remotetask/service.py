@@ -10,7 +10,7 @@ from zope.event import notify
 from zope.interface import implementer
 
 from lovely.remotetask import (
-    audit, clerk, clock, events, lifecycle, processor, settings, upgrade)
+    access, acts, audit, clerk, clock, events, lifecycle, processor, settings, upgrade)
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.crew import Crew
 from lovely.remotetask.desk import ALL, Desk
@@ -48,6 +48,7 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
 
     settings: dict[str, object] = {}  # never changed in place; `configure` replaces it
     leftOut = None   # what of release 0.5 could not be read
+    trail = None     # what people did; made with the first thing
     _upgrade = None  # what of release 0.5 is still to be moved
     _v_settings = None
 
@@ -113,6 +114,9 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
         settings.Settings().changed(kept)
         self.settings = kept
         self._v_settings = None
+        acts.note(self, "configure", detail=", ".join(
+            f"{name}={'default' if value is None else value}"
+            for name, value in values.items()))
 
     def effectiveSettings(self):
         """The settings in force: those stored here over those of the process."""
@@ -160,6 +164,8 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
             else:
                 job.enqueue(self.queue.next_arrival(now))
         self._announce(ids[0], ids[-1])
+        if facts.for_somebody:
+            acts.note(self, "add", *ids, detail=facts.for_somebody, also_in_tasks=True)
         return list(ids)
 
     def addCronJob(self, task, input=None, minute=(), hour=(), dayOfMonth=(), month=(),
@@ -180,6 +186,8 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
         facts.give(job, objects, now)
         self._store(job)
         self._announce(job.id)
+        acts.note(self, "add cron job", job.id, detail=facts.for_somebody,
+                  also_in_tasks=bool(facts.for_somebody))
         return job.id
 
     def copy(self, jobid, **changes):
@@ -195,6 +203,7 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
         utility = self.findTask(name) if isinstance(name, str) else None
         if utility is None:
             raise UnknownTask(name, self.getAvailableTasks())
+        access.check_task(utility, name, self)
         return utility
 
     def _store(self, job):
@@ -228,6 +237,7 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
         else:
             job.enqueue(self.queue.next_arrival(now))
         self._announce(jobid)
+        acts.note(self, "start", jobid)
         return True
 
     def cancel(self, jobid):
@@ -237,6 +247,7 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
         if job is not None and job.recordedStatus not in lifecycle.FINISHED:
             job.cancel(clock.micros())
             self._announce(jobid)
+            acts.note(self, "cancel", jobid)
 
     def retry(self, jobid):
         """See ITaskService"""
@@ -247,6 +258,17 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
             raise IllegalMove(job, lifecycle.QUEUED)
         job.requeue(self.queue.next_arrival(clock.micros()))
         self._announce(jobid)
+        acts.note(self, "retry", jobid)
+
+    def cancelOwn(self, jobid):
+        """See ITaskService"""
+        access.require_own(self.getJob(jobid), "cancel")
+        self.cancel(jobid)
+
+    def retryOwn(self, jobid):
+        """See ITaskService"""
+        access.require_own(self.getJob(jobid), "retry")
+        self.retry(jobid)
 
     def retryAll(self, task=None, tag=None, errorText=None, olderThan=None, limit=None):
         """See ITaskService"""
@@ -280,12 +302,14 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
             self.scheduled.remove(jobid)
             job.firedUpTo = None
             self._announce(jobid)
+            acts.note(self, "reschedule", jobid)
 
     def pause(self, jobid):
         """See ITaskService"""
         cron = self._cron(jobid)
         cron.paused, cron.waiting, cron.late = True, None, ()
         self._announce(jobid)
+        acts.note(self, "pause", jobid)
 
     def resume(self, jobid):
         """See ITaskService"""
@@ -294,6 +318,7 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
             cron.paused = False
             cron.firedUpTo = cron.scheduledFor = None
             self._announce(jobid)
+            acts.note(self, "resume", jobid)
 
     def runNow(self, jobid):
         """See ITaskService"""
@@ -304,11 +329,13 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
             with Clerk(self, now) as books:
                 run = books.make_run(job, clock.from_micros(now), guard=nullcontext)
             ring_after_commit(self)
+            acts.note(self, "run now", jobid)
             return run.id
         if job.recordedStatus not in (lifecycle.STARTLATER, lifecycle.DELAYED):
             raise IllegalMove(job, lifecycle.QUEUED)
         job.enqueue(self.queue.next_arrival(now))
         self._announce(jobid)
+        acts.note(self, "run now", jobid)
         return jobid
 
     def _cron(self, jobid):
@@ -338,6 +365,8 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
                         "only jobs at their end can be removed, cancel it first")
             for job in jobs:
                 books.remove(job)
+        if jobs:
+            acts.note(self, "remove", *(job.id for job in jobs))
         return len(jobs)
 
     def remove(self, jobid):
@@ -349,6 +378,7 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
         with Clerk(self, clock.micros()) as books:
             books.settle(job)
             books.remove(job)
+        acts.note(self, "remove", jobid)
 
     def prune(self, limit=200):
         """See ITaskService"""
@@ -361,6 +391,7 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
         if repair and faults:
             self.finishUpgrade()
             audit.repair(self, clock.micros())
+            acts.note(self, "repair", detail=f"{len(faults)} faults")
         return faults
 
     # -- processing by threads
@@ -368,10 +399,12 @@ class TaskService(Reading, Crew, Desk, Contained, Persistent):
     def startProcessing(self):
         """See ITaskService"""
         processor.start(self)
+        acts.note(self, "start processing")
 
     def stopProcessing(self):
         """See ITaskService"""
         processor.stop(self)
+        acts.note(self, "stop processing")
 
     def isProcessing(self):
         """See ITaskService"""

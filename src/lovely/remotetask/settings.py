@@ -67,6 +67,14 @@ class Settings:
     missed_bound: int = _number(100, 1, 10_000, "most missed runs of a schedule made up for")
     missed_grace: float = _number(
         60.0, 0, 86_400, "seconds that a run may be late and is not yet missed")
+    trail_days: float = _number(
+        365.0, 0, 36_500, "days that it is kept who did what; 0: for ever")
+    trail_count: int = _number(
+        10_000, 0, 2**31, "most of what people did that is kept; 0: all of it")
+    secret_names: str = field(
+        default="password passwd passphrase secret token apikey api_key private_key "
+        "authorization cookie credentials", metadata=dict(
+            text="names of keys whose values nobody is shown"))
     naive_timezone: str = field(default="", metadata=dict(
         check=clock.zone, text="zone (IANA name) of the times without zone that "
         "release 0.5 stored; empty: the zone of this machine"))

@@ -43,7 +43,7 @@ class SimpleTask:
 
     def __init__(self, func, inputSchema=None, outputSchema=None, *,
                  wantsContext=False, retries=None, retryPolicy=None, timeout=None,
-                 lane="", laneWidth=None, atMostOnce=False, doc=None):
+                 lane="", laneWidth=None, atMostOnce=False, permission=None, doc=None):
         if not callable(func):
             raise BadOption("func", func, "it must be callable")
         if timeout is not None and not timeout > 0:
@@ -54,6 +54,8 @@ class SimpleTask:
             raise BadOption("laneWidth", laneWidth, "1 or more, and only with a lane")
         if retries is not None and not (isinstance(retries, int) and retries >= 0):
             raise BadOption("retries", retries, "a whole number from 0 on, or None")
+        if permission is not None and not (isinstance(permission, str) and permission):
+            raise BadOption("permission", permission, "the id of a permission, or None")
         self.func = func
         self.inputSchema = inputSchema
         self.outputSchema = outputSchema
@@ -64,6 +66,7 @@ class SimpleTask:
         self.lane = lane
         self.laneWidth = laneWidth
         self.atMostOnce = atMostOnce
+        self.permission = permission
         self.doc = doc or func.__doc__ or ""
 
     def __call__(self, service, jobid, input):

@@ -4,6 +4,7 @@ from zope.configuration.exceptions import ConfigurationError
 from zope.configuration.fields import Bool, GlobalInterface, GlobalObject
 from zope.interface import Interface
 from zope.schema import Float, Int, TextLine
+from zope.security.zcml import Permission
 
 from lovely.remotetask.errors import BadOption
 from lovely.remotetask.interfaces import ITask
@@ -34,6 +35,8 @@ class ITaskDirective(Interface):
     lane = TextLine(title="Lane in which its jobs wait", required=False)
     laneWidth = Int(title="Jobs of that lane that run at once", min=1, required=False)
     atMostOnce = Bool(title="Never run again after a crash", required=False)
+    permission = Permission(
+        title="Permission that adding and running its jobs needs", required=False)
 
 
 def task(_context, name, function=None, component=None, factory=None, retryDelay=None,

@@ -5,6 +5,7 @@ database; it takes and returns what JSON can carry.  `perform` is the only way i
 """
 import inspect
 import os
+import pwd
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -14,6 +15,7 @@ from transaction.interfaces import TransientError
 from ZODB.POSException import ReadOnlyError
 
 from lovely.remotetask import audit, clock, lifecycle, plain
+from lovely.remotetask.acts import acting
 from lovely.remotetask.cli.problems import (
     FAILED, BadArgument, BadRequest, Problem, kind_of)
 from lovely.remotetask.cli.services import choose, find_all
@@ -80,7 +82,8 @@ def perform(db, name: str, service: str | None = None, arguments=None, tell=sile
             manager.begin().note(f"remotetask {name}")
             try:
                 place = choose(connection, service).service if found.of_one else connection
-                answer = found.function(place, tell, **arguments)
+                with acting(f"{_user()} (command line)"):
+                    answer = found.function(place, tell, **arguments)
                 if found.writes:
                     manager.commit()
                 return answer
@@ -95,6 +98,14 @@ def perform(db, name: str, service: str | None = None, arguments=None, tell=sile
         connection.close()
     raise Conflict(f"{name}: others wrote to the same jobs {TRIES} times in a row; "
                    "nothing was done, try again")
+
+
+def _user() -> str:
+    """Who this process works for: the socket lets nobody else in."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 # -- reading

@@ -41,6 +41,7 @@ FLOORS = {
         "settings": "what can be set, where it is read from, and what is allowed",
         "payload": "what may be stored as input or output, and in which form",
         "task": "what a task is made from",
+        "masking": "which values nobody is shown",
         "presence": "who this process is, and how another is known to be gone",
     },
     "store": {
@@ -51,6 +52,7 @@ FLOORS = {
         "store.queue": "the inbox and the ordered lanes behind it",
         "store.history": "what a transaction has written",
         "store.index": "which jobs are where, so that nobody walks over all jobs",
+        "store.trail": "what people did, within bounds",
         "store.leases": "which process holds which jobs, and whether it is there",
         "store.wishes": "how a service is to be worked for, as people wish",
         "clerk": "keeps the books, and takes the next jobs out",
@@ -72,6 +74,7 @@ FLOORS = {
         "startup": "which services start with the database",
         "signals": "how a process is asked to stop",
         "plain": "jobs and services as plain data",
+        "acts": "who acts, and that it is kept",
         "access": "who may do what with a service and its jobs",
         "options": "the options of one add, checked before anything is stored",
         "finding": "which jobs match, a page at a time",

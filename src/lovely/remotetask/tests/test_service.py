@@ -126,7 +126,7 @@ class Adding(VerbCase):
                           lambda: self.service.addCronJob("echo", schedule="* * *"),
                           lambda: self.service.addCronJob("echo", schedule="@daily", delay=5),
                           lambda: self.service.addCronJob("echo", minute=(1,), timezone="X/Y")],
-            TypeError: [lambda: add("echo", owner="root"), lambda: add("echo", created=5),
+            TypeError: [lambda: add("echo", created=5),
                         lambda: add("echo", site=None), lambda: add("echo", status="queued")],
         }
         for error, calls in wrong.items():

@@ -10,7 +10,7 @@ from zope.schema import Int
 from zope.security.checker import CheckerPublic, getCheckerForInstancesOf
 
 import lovely.remotetask
-from lovely.remotetask import interfaces
+from lovely.remotetask import access, interfaces
 from lovely.remotetask.job import CronJob, Job
 from lovely.remotetask.retry import RetryPolicy
 from lovely.remotetask.service import TaskService
@@ -108,7 +108,7 @@ class Permissions(Configured):
                 permission = checker.get_permissions.get(name)
                 self.assertIsNotNone(permission, f"{name} has no permission")
                 self.assertIsNot(permission, CheckerPublic)
-                self.assertIn(permission.rpartition(".")[2], PERMISSIONS)
+                self.assertIn(permission, access.PERMISSIONS)
         self.assertEqual(checker.set_permissions, {})
 
     def test_each_verb_of_the_service_needs_one(self):
