@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from lovely.remotetask import clerk, clock, lifecycle
 from lovely.remotetask.errors import BadStatus
+from lovely.remotetask.masking import masked
 from lovely.remotetask.options import one_of
 
 TEXT_LIMIT = 10_000       # jobs that a search for text looks at
@@ -102,8 +103,8 @@ class Finding:
         """See ITaskService"""
         if after is None and not any((task, owner, tag, createdFrom, createdBefore, text)):
             counts = self.counts()
-            return Counted(sum(counts.values()) if status is None else counts[status],
-                           None, 0)
+            states = lifecycle.STATUSES if status is None else _words(status)
+            return Counted(sum(counts[word] for word in states), None, 0)
         question = Question(self, status, task, owner, tag, createdFrom, createdBefore,
                             text, NEWEST, inputs, errors)
         number, stop = 0, _stopwatch(seconds)
@@ -172,31 +173,34 @@ class Question:
 
     def __init__(self, service, status, task, owner, tag, createdFrom, createdBefore,
                  text, order, inputs, errors):
-        if status is not None:
-            one_of("status", status, lifecycle.STATUSES, BadStatus)
+        self.states = None if status is None else _words(status)
         one_of("order", order, ORDERS)
         self.service, self.index = service, service.index
-        self.status, self.task, self.owner, self.tag = status, task, owner, tag
+        self.task, self.owner, self.tag = task, owner, tag
         self.text = text.casefold() if text else None
         self.inputs, self.errors = inputs, errors
+        self.schemas: dict[str, Any] = {}
         self.begin = 0 if createdFrom is None else clock.to_micros(createdFrom)
         self.end = None if createdBefore is None else clock.to_micros(createdBefore)
         self.facets = [(kind, value) for kind, value in (
             ("tag", tag), ("owner", owner), ("task", task)) if value is not None]
         self.order = self._order(order)
-        self.by_state = not self.facets and status is not None \
+        self.by_state = not self.facets and self.states is not None \
             or self.order in (ENDED, ENDED_FIRST, BY_STATUS)
+        # A claim writes no job and no book: what is processing stands there as queued.
+        self.in_books = None if self.states is None else frozenset(self.states) | (
+            {lifecycle.QUEUED} if lifecycle.PROCESSING in self.states else set())
         ids, _ = clerk.unfolded(service)
         self.fresh = ids
 
     def _order(self, order):
         """Some questions have one order only."""
         timed = self.begin or self.end is not None
-        if order == BY_STATUS and (self.facets or self.status or timed):
+        if order == BY_STATUS and (self.facets or self.states or timed):
             return NEWEST
         if order in (ENDED, ENDED_FIRST) and (
                 self.facets or timed
-                or self.status not in (None, *lifecycle.FINISHED)):
+                or self.states and not lifecycle.FINISHED.issuperset(self.states)):
             return NEWEST
         return order
 
@@ -207,16 +211,16 @@ class Question:
     def keys(self, after) -> Iterator[Key]:
         """Keys of what may match, in order, each id once."""
         after = None if after is None else tuple(after)
-        if self.status == lifecycle.PROCESSING:
+        if self.states == (lifecycle.PROCESSING,):
             jobs = map(self.service.jobs.get, self.service.leases.held())
             return self._sorted(
                 ((job.micros("created"), job.id) for job in jobs if job is not None), after)
         if self.order == BY_STATUS:
             return _once(self._by_status(after))
         if self.order in (ENDED, ENDED_FIRST):
-            states = ENDS if self.status is None else (self.status,)
+            states = ENDS if self.states is None else self.states
             return _once(self._merged(states, after, None))
-        states = (self.status,) if self.by_state else ()
+        states = tuple(self.in_books) if self.by_state else ()
         facet = self.facets[0] if self.facets else None
         return self._within(_once(self._merged(states, after, facet)))
 
@@ -277,10 +281,9 @@ class Question:
         id = key[-1]
         if id in self.fresh:
             return True
-        if self.status is not None and not self.by_state \
-                and self.status != lifecycle.PROCESSING:
+        if self.in_books is not None and not self.by_state:
             place = self.index.place(id)
-            if place is None or place[0] != self.status:
+            if place is None or place[0] not in self.in_books:
                 return False
         moment = key[-2]
         return self.by_state or all(
@@ -288,14 +291,17 @@ class Question:
 
     def must_load(self, key) -> bool:
         """Whether the books cannot tell that a job matches."""
-        return key[-1] in self.fresh or self.status in (
-            lifecycle.PROCESSING, lifecycle.QUEUED) or \
-            self.by_state and bool(self.begin or self.end is not None)
+        if key[-1] in self.fresh:
+            return True
+        if self.by_state and (self.begin or self.end is not None):
+            return True
+        return self.states is not None and 1 == len(
+            {lifecycle.PROCESSING, lifecycle.QUEUED}.intersection(self.states))
 
     def matches(self, job) -> bool:
         created = job.micros("created")
-        return self.status in (None, job.status) and self.task in (None, job.task) \
-            and self.owner in (None, job.owner) \
+        return (self.states is None or job.status in self.states) \
+            and self.task in (None, job.task) and self.owner in (None, job.owner) \
             and (self.tag is None or self.tag in job.tags) \
             and created >= self.begin and (self.end is None or created < self.end) \
             and (self.order not in (ENDED, ENDED_FIRST)
@@ -306,8 +312,15 @@ class Question:
             return True
         pieces = chain(
             (job.title, job.error or "" if self.errors else ""),
-            islice(texts_in(job.input), PIECES) if self.inputs else ())
+            islice(texts_in(self._shown(job)), PIECES) if self.inputs else ())
         return any(self.text in piece.casefold() for piece in pieces)
+
+    def _shown(self, job):
+        """The input without its secrets: nobody can find them out by searching."""
+        if job.task not in self.schemas:
+            task = self.service.findTask(job.task)
+            self.schemas[job.task] = getattr(task, "inputSchema", None)
+        return masked(self.schemas[job.task], job.input)
 
 
 def texts_in(value) -> Iterator[str]:
@@ -325,6 +338,14 @@ def texts_in(value) -> Iterator[str]:
             todo.extend(chain.from_iterable(value.items()))
         elif isinstance(value, (list, tuple, set, frozenset)):
             todo.extend(value)
+
+
+def _words(status) -> tuple[str, ...]:
+    """One status or several.  Raises BadStatus."""
+    words = (status,) if isinstance(status, str) else tuple(status)
+    for word in words:
+        one_of("status", word, lifecycle.STATUSES, BadStatus)
+    return words
 
 
 def _stopwatch(seconds) -> Callable[[], bool]:

@@ -334,7 +334,7 @@ class ITaskService(Interface):
                  seconds=None, looked=0, inputs=True, errors=True):
         """A page of jobs that match: a finding.Found (jobs, next, looked, stopped).
 
-        createdFrom, createdBefore: aware datetimes.  text: is part of the title, of
+        status: one word or several.  createdFrom, createdBefore: aware datetimes.  text: is part of the title, of
         the input or of the error, in any case; of what matches else, the newest
         10,000 are looked at.  inputs, errors: whether these are looked at.
         order: "newest" or "oldest" (made); "ended last" or "ended first", of finished
