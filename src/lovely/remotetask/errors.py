@@ -107,6 +107,15 @@ class NotAllowed(RemoteTaskError, TaskError, Unauthorized):
         super().__init__(f"{who} may not do {what}: it needs {permission}")
 
 
+class NotWaiting(RemoteTaskError, ValueError):
+    """A job is to be changed, and it does not wait any more."""
+
+    def __init__(self, job: object):
+        self.job = job
+        super().__init__(f"{job!r} is {getattr(job, 'status', '?')}: only a job that "
+                         "waits can be changed; copy it instead")
+
+
 class NoHistory(RemoteTaskError, LookupError):
     """The database does not tell what a job has changed.  code: one word for it."""
 

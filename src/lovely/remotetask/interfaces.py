@@ -251,6 +251,25 @@ class ITaskService(Interface):
         A job without start time starts at once, even if the model waited.
         """
 
+    # -- changing
+
+    def changeJob(jobid, **changes):
+        """Change a job that waits: title, priority, startAt, timeout, retries, input.
+
+        As in `add`; what is not named stays.  Of a cron job as `changeCronJob`.
+        Raises NotWaiting when it has begun or ended, and as `add`; nothing has changed
+        then.  Who changes the input of somebody else's job needs the permission to act
+        for others.
+        """
+
+    def changeCronJob(jobid, **changes):
+        """Change a cron job: its times as in `addCronJob`, missed, overlap, title,
+        priority, timeout, retries, input.
+
+        Of the fields of a schedule those that are not named stay; cron text, fields
+        and delay take each other's place.  Raises NoCronJob, and as `addCronJob`.
+        """
+
     # -- steering
 
     def startJob(jobid):

@@ -274,6 +274,12 @@ class Job(Persistent):
         facts = {} if claimed is None else {"started": clock.to_micros(claimed)}
         self._move(lifecycle.CANCELLED, reason, completed=now, **facts)
 
+    def amend(self, facts: dict) -> None:
+        """Learn other facts, already looked at, while it waits."""
+        self._p_activate()
+        self.__dict__.update(facts)
+        self._p_changed = True
+
     def take_back(self, now: int, attempt: Attempt | None = None) -> None:
         """Its completion was undone in the database: do not run by surprise.
 

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from lovely.remotetask import (
     access, acts, audit, clerk, clock, events, lifecycle, processor, settings, upgrade)
+from lovely.remotetask.changing import Changing
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.crew import Crew
 from lovely.remotetask.desk import ALL, Desk
@@ -38,7 +39,7 @@ __all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
 
 
 @implementer(ITaskService)
-class TaskService(Reading, Crew, Desk, Contained, Persistent):
+class TaskService(Reading, Crew, Desk, Changing, Contained, Persistent):
     """See ITaskService"""
 
     taskInterface = ITask

@@ -79,6 +79,7 @@ FLOORS = {
         "options": "the options of one add, checked before anything is stored",
         "finding": "which jobs match, a page at a time",
         "reading": "what can be asked of a service",
+        "changing": "what can be changed of a job that waits",
         "desk": "the verbs by which jobs are run",
         "crew": "the verbs by which workers are entered, and told what to do",
         "service": "the verbs, in the order of a job's life",
