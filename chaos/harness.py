@@ -281,12 +281,15 @@ class Arena:
         self.acknowledged.add(found)
         return found
 
-    def add_many(self, number, seconds=0.02, task="chaos.transfer", **options):
+    def add_many(self, number, seconds=0.02, task="chaos.transfer", input=None,
+                 **options):
         """Add so many in one transaction, made here; their numbers."""
+        inputs = [self.transfer(seconds) if input is None else input
+                  for _ in range(number)]
+
         def attempt():
             with self.desk() as desk:
-                return desk.service.addMany(
-                    task, [self.transfer(seconds) for _ in range(number)], **options)
+                return desk.service.addMany(task, inputs, **options)
         found = again(attempt)
         self.acknowledged.update(found)
         return found

@@ -93,6 +93,13 @@ def nothing(input, context):
     take_effect(context)
 
 
+@task("chaos.tick", wantsContext=True)
+def tick(input, context):
+    """Say that the work goes on."""
+    tell("ticks", context.jobid)
+    take_effect(context)
+
+
 @task("chaos.pill", wantsContext=True)
 def pill(input, context):
     """Take the process down in the way that the input names."""
