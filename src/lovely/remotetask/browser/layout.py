@@ -107,6 +107,7 @@ class Page(BrowserView):
     template: object = None
     actions: dict[str, Action] = {}
     _frame = ViewPageTemplateFile("layout.pt")
+    argument = ""    # what stands behind the colon in the button's value
     _gone = False
     _zone = _dates = _numbers = None
 
@@ -122,18 +123,23 @@ class Page(BrowserView):
             self.update()
         if self._gone:
             return ""
+        return self.render()
+
+    def render(self):
+        """The page as HTML."""
         return self.template()
 
     def update(self):
         """Gather what the template shows."""
 
     def act(self):
-        """Do what the pressed button says."""
-        action = self.actions.get(self.text("do"))
+        """Do what the pressed button says: "name", or "name:argument"."""
+        name, _colon, self.argument = self.text("do").partition(":")
+        action = self.actions.get(name)
         if action is None:
             raise BadRequest("this page has no such button")
         if not self.may(action.permission):
-            raise Unauthorized(self.context, self.text("do"), action.permission)
+            raise Unauthorized(self.context, name, action.permission)
         getattr(self, action.method)()
 
     def go(self, url):
@@ -339,8 +345,7 @@ class Page(BrowserView):
     def zone(self):
         """The user's time zone where that is known, else that of this process."""
         if self._zone is None:
-            self._zone = queryAdapter(self.request, ITZInfo) or clock.naive_zone or \
-                clock.now().astimezone().tzinfo
+            self._zone = zone_of(self.request)
         return self._zone
 
     def took(self, seconds):
@@ -356,6 +361,12 @@ class Page(BrowserView):
 
     def statusTitle(self, status):
         return self.say(STATUS_TITLES.get(status, status))
+
+
+def zone_of(request):
+    """The zone of the user where the application knows it, else that of this process."""
+    return queryAdapter(request, ITZInfo) or clock.naive_zone or \
+        clock.now().astimezone().tzinfo
 
 
 def slug(status):
