@@ -431,7 +431,7 @@ class Verdict(NamedTuple):
     lost: int           # acknowledged and gone, or not at an end
     duplicated: int     # effects more often than once
     missing: int        # completed without effect
-    unearned: int       # effects of jobs that are not completed
+    unearned: int       # effects of jobs that are there and not completed
     false_errors: int   # jobs in error
     charged: int        # jobs with a failed attempt on their account
     orphaned: int       # what `check` finds, and leases that nobody has
@@ -463,7 +463,7 @@ class Verdict(NamedTuple):
                       if status.get(id) not in lifecycle.FINISHED]),
             duplicated=sum(number - 1 for number in effects.values() if number > 1),
             missing=len([id for id in done if not effects.get(id)]),
-            unearned=len([id for id in effects if id not in done]),
+            unearned=len([id for id in effects if id in jobs and id not in done]),
             false_errors=len(errors),
             charged=sum(bool(job.failures) for job in jobs.values()),
             orphaned=len(faults),

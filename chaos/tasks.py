@@ -100,6 +100,14 @@ def tick(input, context):
     take_effect(context)
 
 
+@task("chaos.fail", wantsContext=True, retries=0)
+def fail(input, context):
+    """Fail, until it was retried by hand."""
+    if context.service.jobs[context.jobid].reason != "by hand":
+        raise ValueError("not yet")
+    take_effect(context)
+
+
 @task("chaos.pill", wantsContext=True)
 def pill(input, context):
     """Take the process down in the way that the input names."""
