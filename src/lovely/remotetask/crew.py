@@ -1,10 +1,10 @@
 """The verbs by which workers are entered, and told what to do."""
 from typing import NamedTuple
 
-from lovely.remotetask import clock
+from lovely.remotetask import acts, clock
 from lovely.remotetask.errors import BadOption, UnknownWorker
-from lovely.remotetask.failure import clean
-from lovely.remotetask.runtime import frames, rescue
+from lovely.remotetask.failure import in_log
+from lovely.remotetask.runtime import rescue
 from lovely.remotetask.runtime.publication import find
 from lovely.remotetask.runtime.wakeup import ring_after_commit
 from lovely.remotetask.store.wishes import PAUSE, STOP, THREADS, Wish, Wishes
@@ -80,11 +80,11 @@ class Crew:
 
     def pauseProcessing(self, by=None):
         """See ITaskService"""
-        self._wish(PAUSE, None, None, by)
+        self._wish(PAUSE, None, None, by, "pause processing")
 
-    def resumeProcessing(self, by=None):
+    def resumeProcessing(self):
         """See ITaskService"""
-        self._take_back(PAUSE, None, by)
+        self._take_back(PAUSE, None, "resume processing")
 
     def isPaused(self):
         """See ITaskService"""
@@ -93,75 +93,68 @@ class Crew:
     def wishThreads(self, number, worker=None, by=None):
         """See ITaskService"""
         if number is None:
-            self._take_back(THREADS, worker, by)
+            self._take_back(THREADS, worker, "wish threads")
             return
         if isinstance(number, bool) or not isinstance(number, int) \
                 or not 1 <= number <= MOST_THREADS:
             raise BadOption("number", number, f"a whole number from 1 to {MOST_THREADS}, "
                             "or None; to have none, pause or stop")
-        self._wish(THREADS, worker, number, by)
+        self._wish(THREADS, worker, number, by, "wish threads")
 
     def wishStop(self, worker, by=None):
         """See ITaskService"""
-        self._wish(STOP, self._worker(worker), None, by)
+        self._wish(STOP, self._named(worker), None, by, "stop worker")
 
-    def wishStart(self, worker, by=None):
+    def wishStart(self, worker):
         """See ITaskService"""
-        self._take_back(STOP, self._worker(worker), by)
+        self._take_back(STOP, self._named(worker), "start worker")
 
     def wishes(self):
         """See ITaskService"""
-        lost = {lease.name for lease in rescue.lost(
-            self.leases, self._p_jar.db(), self.effectiveSettings().lease_seconds)} \
-            if self._p_jar is not None else set()
         there = {lease.name: lease.registration for lease in self.leases.values()
-                 if lease.registration.threads and lease.name not in lost}
+                 if lease.registration.threads and lease.name not in self._lost()}
         return [dict(what=wish.what, worker=wish.worker, number=wish.number, by=wish.by,
                      since=clock.from_micros(wish.since), **self._how_far(wish, there))
                 for wish in self.wished or ()]
 
+    def _lost(self):
+        if self._p_jar is None:
+            return ()
+        return {lease.name for lease in rescue.lost(
+            self.leases, self._p_jar.db(), self.effectiveSettings().lease_seconds)}
+
     def _how_far(self, wish, there):
-        """Of how many workers it is to be obeyed, and who does."""
-        concerned = {name: worker for name, worker in there.items()
-                     if wish.worker in (None, name)}
-        if wish == self.wished.get(THREADS):  # some may have a wish of their own
-            concerned = {name: worker for name, worker in concerned.items()
-                         if self.wished.get(THREADS, name) is None}
-        obeying = [name for name, worker in concerned.items() if (
-            worker.threads == wish.number if wish.what == THREADS
-            else worker.state == STOPPED or worker.state == PAUSED == wish.what + "d")]
-        return dict(concerns=sorted(concerned), obeyedBy=sorted(obeying))
+        """Whom it concerns, and who of them does so already."""
+        concerned = [name for name in there if wish.worker in (None, name)]
+        if wish.what == THREADS and wish.worker is None:  # some have a wish of their own
+            concerned = [name for name in concerned
+                         if self.wished.get(THREADS, name) is None]
+        return dict(concerns=sorted(concerned), obeyedBy=sorted(
+            name for name in concerned if _obeys(there[name], wish)))
 
-    def wishHistory(self):
-        """See ITaskService"""
-        return [dict(made=made, what=wish.what, worker=wish.worker, number=wish.number,
-                     by=wish.by, since=clock.from_micros(wish.since))
-                for made, wish in (self.wished.history if self.wished is not None else ())]
-
-    def _wish(self, what, worker, number, by):
+    def _wish(self, what, worker, number, by, verb):
         self._ready()
+        worker = None if worker is None else self._named(worker)
         if self.wished is None:
             self.wished = Wishes()
             if self._p_jar is not None:
                 self._p_jar.add(self.wished)
-        self.wished.keep(self._say(what, worker, number, by))
-        self._tell_workers()
+        by = acts.actor() if by is None else in_log(by, NAME_LIMIT)
+        self.wished.keep(Wish(what, worker, number, by, clock.micros()))
+        self._tell_workers(verb, worker, number)
 
-    def _take_back(self, what, worker, by):
-        if self.wished is not None \
-                and self.wished.take_back(self._say(what, worker, None, by)):
-            self._tell_workers()
+    def _take_back(self, what, worker, verb):
+        worker = None if worker is None else self._named(worker)
+        if self.wished is not None and self.wished.take_back(what, worker):
+            self._tell_workers(verb, worker, None)
 
-    def _say(self, what, worker, number, by):
-        by = frames.present_owner() if by is None else clean(str(by))[:NAME_LIMIT]
-        worker = None if worker is None else self._worker(worker)
-        return Wish(what, worker, number, by, clock.micros())
-
-    def _tell_workers(self):
+    def _tell_workers(self, verb, worker, number):
+        acts.note(self, verb, detail=" ".join(
+            str(each) for each in (number, worker) if each is not None))
         self.wished.tidy({lease.name for lease in self.leases.values()})
         ring_after_commit(self.wished)
 
-    def _worker(self, name):
+    def _named(self, name):
         """The whole name of the worker of that name, or whose name begins so."""
         names = [lease.name for lease in self.leases.values()
                  if lease.registration.threads]
@@ -172,3 +165,10 @@ class Crew:
         if len(found) != 1:
             raise UnknownWorker(name, names)
         return found[0]
+
+
+def _obeys(registration, wish):
+    if wish.what == THREADS:
+        return registration.threads == wish.number
+    return registration.state == STOPPED \
+        or wish.what == PAUSE and registration.state == PAUSED

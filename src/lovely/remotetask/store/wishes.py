@@ -7,7 +7,6 @@ from typing import NamedTuple
 from persistent import Persistent
 
 PAUSE, THREADS, STOP = "pause", "threads", "stop"
-HISTORY = 20   # of the last changes, so many are kept
 
 
 class Wish(NamedTuple):
@@ -25,7 +24,6 @@ class Wishes(Persistent):
 
     def __init__(self) -> None:
         self._wishes: dict[tuple[str, str | None], Wish] = {}
-        self.history: tuple[tuple[bool, Wish], ...] = ()  # (made, not taken back; what)
 
     def __iter__(self):
         return iter(sorted(self._wishes.values(), key=lambda wish: wish.since))
@@ -37,19 +35,14 @@ class Wishes(Persistent):
     def keep(self, wish: Wish) -> None:
         """Have it in force, instead of the one of its kind before."""
         self._wishes = {**self._wishes, (wish.what, wish.worker): wish}
-        self._note(True, wish)
 
-    def take_back(self, wish: Wish) -> bool:
-        """Forget the one of that kind, as its maker says; whether there was one."""
+    def take_back(self, what: str, worker: str | None = None) -> bool:
+        """Forget one; whether there was one."""
         left = dict(self._wishes)
-        found = left.pop((wish.what, wish.worker), None)
+        found = left.pop((what, worker), None)
         if found is not None:
             self._wishes = left
-            self._note(False, wish)
         return found is not None
-
-    def _note(self, made: bool, wish: Wish) -> None:
-        self.history = (*self.history, (made, wish))[-HISTORY:]
 
     def tidy(self, there) -> None:
         """Forget those for workers that are not *there* any more."""
