@@ -237,5 +237,7 @@ def _commits(db) -> Iterator[tuple[Bell, float]]:
 class EveryCommit(InvalidationListener):
     """Rings whatever was changed."""
 
+    results = True
+
     def _invalidate(self, tid, oids) -> None:
         self.bell.ring()

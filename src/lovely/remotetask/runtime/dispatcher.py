@@ -23,7 +23,7 @@ from lovely.remotetask import lifecycle
 from lovely.remotetask.clerk import SUSPECTS, Claim, Round
 from lovely.remotetask.errors import ServiceGone, StorageClosed
 from lovely.remotetask.failure import in_log, marked, traceback_of
-from lovely.remotetask.runtime import rescue
+from lovely.remotetask.runtime import rescue, watch
 from lovely.remotetask.runtime.attendance import Attendance
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import (
@@ -116,7 +116,7 @@ class Dispatcher:
         self.widths: dict[str, int | None] = {}
         self.conflict_tries = 5
         self.conflicts = 0                  # in all, for who asks
-        self.done_count = 0
+        self.done_count = self._told = 0    # _told: of how many others know
         self._rescued = self._pruned = float("-inf")
         self._stop_by: float | None = None
         self._missed = 0                    # looks in a row that found no service
@@ -212,6 +212,9 @@ class Dispatcher:
         if self.failed is not None:
             return None
         now = time.monotonic()
+        if self._told < self.done_count:  # here: once for many, and no job waits for it
+            self._told = self.done_count
+            watch.tell(self.db, watch.RESULTS)
         self.attendance.look(now)
         if not self.running:
             return self._wind_up(now)

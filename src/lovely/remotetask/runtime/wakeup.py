@@ -10,6 +10,7 @@ from ZODB.DB import DB
 from zope.interface import implementer
 
 from lovely.remotetask.interfaces import IWakeup
+from lovely.remotetask.runtime import watch
 
 log = logging.getLogger(__name__)
 
@@ -72,20 +73,27 @@ def ring_after_commit(service: Persistent) -> None:
 def _after_commit(committed: bool, db: DB, oid: bytes) -> None:
     if committed:
         ring(db, oid)
+        watch.tell(db, watch.WORK)
 
 
 class InvalidationListener:
-    """Rings when another process changes a watched object: ZEO tells its clients so.
+    """Rings when another process changes a watched object: ZEO tells its clients so,
+    and RelStorage is watched.
 
     It stands among the instances of ZODB's MVCC adapter, whose names are private:
     where they are not as known, `attach` answers False and polling goes on.  The
     methods are called under locks and in ZEO's own thread: they only ring.
+
+    results: whether it is to hear also of the commits in which jobs end.
     """
+
+    results = False
 
     def __init__(self, bell: Bell) -> None:
         self.bell = bell
         self.watched: frozenset[bytes] = frozenset()
         self._adapter: Any = None
+        self._watched_db: DB | None = None
 
     def attach(self, db: DB, oids: Iterable[bytes]) -> bool:
         from ZODB.mvccadapter import MVCCAdapter
@@ -93,7 +101,10 @@ class InvalidationListener:
         self.watched = frozenset(oids)
         adapter = getattr(db, "_mvcc_storage", None)
         if not isinstance(adapter, MVCCAdapter):
-            return False
+            if not watch.attach(db, self):
+                return False
+            self._watched_db = db
+            return True
         try:
             with adapter._lock:
                 adapter._instances.add(self)
@@ -104,6 +115,9 @@ class InvalidationListener:
         return True
 
     def detach(self) -> None:
+        db, self._watched_db = self._watched_db, None
+        if db is not None:
+            watch.detach(db, self)
         adapter, self._adapter = self._adapter, None
         if adapter is not None:
             with adapter._lock:

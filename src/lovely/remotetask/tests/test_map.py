@@ -18,7 +18,7 @@ HERE = Path(lovely.remotetask.__path__[0])
 SETUP = HERE.parents[2] / "setup.py"
 
 #: Asked for what they know if they are there, and not needed.
-OPTIONAL = ("zope.app.appsetup", "App.config")
+OPTIONAL = ("zope.app.appsetup", "App.config", "psycopg2")
 
 #: Floors with their rooms, each with its one sentence. A room is a module or,
 #: with all that is in it, a package.
@@ -61,6 +61,7 @@ FLOORS = {
     },
     "runtime": {
         "runtime": "what runs and is never stored",
+        "runtime.watch": "hears of commits where the storage does not tell: RelStorage",
         "runtime.wakeup": "the bell between those who bring work and who wait",
         "runtime.frames": "what surrounds an attempt: its site and its principal",
         "runtime.context": "what an attempt tells its task, and its task of the work",
