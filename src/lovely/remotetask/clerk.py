@@ -20,6 +20,7 @@ from lovely.remotetask.job import CronJob, Job
 from lovely.remotetask.missed import ALL, ALLOW, QUEUE_ONE
 from lovely.remotetask.missed import due as due_instants
 from lovely.remotetask.settings import Settings
+from lovely.remotetask.store.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
 # What a record that is missing or damaged raises; all else is of the storage.
 UNREADABLE = (LookupError, AttributeError, TypeError, ValueError, ImportError,
               EOFError, PickleError)
+ENDS = {status: status for status in lifecycle.FINISHED}  # of attempts; else: retried
 PRUNED = {lifecycle.COMPLETED: "retain_completed", lifecycle.CANCELLED: "retain_completed",
           lifecycle.ERROR: "retain_errors"}
 
@@ -169,11 +171,21 @@ class Clerk:
         held = {} if lease is None else lease.held
         if lease is not None:
             lease.release((outcome.id, outcome.token) for outcome in outcomes)
+            self.tally(lease.name, outcomes)
         for outcome in outcomes:
             if outcome.simple and held.get(outcome.id, (None,))[0] == outcome.token:
                 self.settle_finished(outcome.id, outcome.status, outcome.since)
             else:
                 self.look_at(outcome.id)
+
+    def tally(self, worker: str, outcomes) -> None:
+        """Count what a worker has done."""
+        told = [(each.task, ENDS.get(each.status, "retried"), each.conflicts,
+                 each.waited, each.ran) for each in outcomes if each.status is not None]
+        if told:
+            if self.service.tallies is None:
+                self.service.tallies = Tallies()
+            self.service.tallies.note(worker, told, self.now)
 
     def settle_ended(self) -> None:
         """Settle what is on a lease and has ended, before its dispatcher does."""
@@ -489,6 +501,9 @@ class Clerk:
         """Remove what was kept long enough or is too much, the oldest first."""
         settings, index = service_settings(self.service), self.service.index
         removed = 0
+        if self.service.tallies is not None:
+            self.service.tallies.prune(
+                self.now, {lease.name for lease in self.service.leases.values()})
         for status, option in PRUNED.items():
             days = getattr(settings, option)
             most = settings.retain_count

@@ -148,7 +148,8 @@ class Desk:
         job.write_down(context.written())
         job.complete(stored, clock.micros())
         seconds = (job.micros("completed") - now) / 1_000_000
-        return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s")
+        return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s",
+                          context.conflicts)
 
     def failJob(self, claim, failure, error, worker="", reason=None, silently=False,
                 now=None):
@@ -325,6 +326,7 @@ class Desk:
                 if job is not None:
                     self.queue.remove(clerk.lane_of(job), job.key)
                     books.settle(job)
+            books.tally(rescue.BY_HAND, outcomes)
 
     def _run_by_hand(self, claim, moment):
         """Attempts in the caller's transaction, a savepoint around each."""

@@ -90,6 +90,14 @@ class BadSetting(RemoteTaskError, ValueError):
     """A setting has a wrong name or value."""
 
 
+class KeyReused(RemoteTaskError, ValueError):
+    """An idempotency key was given with something else than at its first use."""
+
+    def __init__(self, key: str):
+        self.key = key
+        super().__init__(f"the key {key!r} was used for another job: take a new one")
+
+
 class NotCommitted(RemoteTaskError, ValueError):
     """A service was started before it was stored in a database."""
 

@@ -230,6 +230,24 @@ class ITaskService(Interface):
     def addMany(task, inputs, startLater=False, **options):
         """Make a job for each input; the numbers, in order.  Options as in `add`."""
 
+    def addOnce(key, task, input=None, startLater=False, **options):
+        """As `add`, unless the present principal has used that key before: then the
+        number of the job made at that time.
+
+        key: a text.  It is known for `idempotency_hours`, also after a restart.
+        Raises KeyReused when task, input or options were others.
+        """
+
+    def madeUnder(key, fingerprint):
+        """Number of the job that the present principal made under a key, or None.
+
+        fingerprint: bytes that tell what was asked for.  Raises KeyReused when they
+        were others.
+        """
+
+    def noteMade(key, fingerprint, jobid):
+        """Keep that a job was made under a key; in the transaction that adds it."""
+
     def addCronJob(task, input=None, minute=(), hour=(), dayOfMonth=(), month=(),
                    dayOfWeek=(), delay=None, *, schedule=None, timezone=None,
                    missed="once", overlap="skip", title="", priority=10, tags=(),
@@ -401,6 +419,18 @@ class ITaskService(Interface):
         once (0: jobs are claimed by hand); takes: the text of its filter, '' for all;
         state: '' takes jobs, 'paused', 'stopped'; holds: numbers of jobs; alive: True,
         False, or None where this process cannot tell.
+    def statistics(step="minute", count=60):
+        """What workers have done in the last so many minutes or hours, oldest first.
+
+        [{moment, tasks: {task: {completed, error, cancelled, retried, conflicts,
+        waited, ran}}}]: attempts by how they ended, commits that were repeated, and
+        seconds waited in line and run, in all.  May lag by a second.
+        """
+
+    def totals():
+        """The same since the service was made, {task: figures}, with `bounds` (seconds)
+        and how many waited and ran so long: `waitedSpread`, `ranSpread`."""
+
         """
 
     # -- tidying

@@ -7,10 +7,12 @@ from lovely.remotetask.errors import BadStatus
 from lovely.remotetask.finding import Finding
 from lovely.remotetask.options import one_of
 from lovely.remotetask.runtime import rescue
+from lovely.remotetask.store import tallies
 from lovely.remotetask.store.index import object_key
 
 SCAN_LIMIT = 10_000    # jobs looked at for one page
 WAITING = (lifecycle.QUEUED, lifecycle.DELAYED, lifecycle.STARTLATER)
+STEPS = {"minute": tallies.MINUTE, "hour": tallies.HOUR}
 
 
 class Reading(Finding):
@@ -69,6 +71,27 @@ class Reading(Finding):
     def queueLength(self):
         """See ITaskService"""
         return self.counts()[lifecycle.QUEUED]
+
+    def statistics(self, step="minute", count=60):
+        """See ITaskService"""
+        one_of("step", step, STEPS)
+        if self.tallies is None:
+            return []
+        return [
+            dict(moment=clock.from_micros(moment), tasks={
+                task: _in_seconds(dict(zip(tallies.FIGURES, figures)))
+                for task, figures in rows.items()})
+            for moment, rows in self.tallies.steps(STEPS[step], count, clock.micros())]
+
+    def totals(self):
+        """See ITaskService"""
+        if self.tallies is None:
+            return {}
+        sums = self.tallies.sums()
+        return {task: _in_seconds(dict(
+            zip(tallies.FIGURES, figures), bounds=tallies.BOUNDS,
+            waitedSpread=sums.waited[task], ranSpread=sums.ran[task]))
+            for task, figures in sums.sums.items()}
 
     def waitingOf(self, owner, limit):
         """How many jobs of a principal wait, counted up to *limit*.
@@ -186,3 +209,9 @@ def _once(keys):
         if key[1] not in seen:
             seen.add(key[1])
             yield key
+
+
+def _in_seconds(figures):
+    """Figures of tallies with their durations in seconds."""
+    return {**figures, "waited": figures["waited"] / 1_000_000,
+            "ran": figures["ran"] / 1_000_000}

@@ -20,6 +20,7 @@ from lovely.remotetask.errors import (
 from lovely.remotetask.interfaces import ITask, ITaskService
 from lovely.remotetask.job import CronJob, Job
 from lovely.remotetask.missed import MISSED, OVERLAP
+from lovely.remotetask.once import Once
 from lovely.remotetask.options import CronOptions, JobOptions, one_of
 from lovely.remotetask.payload import validate
 from lovely.remotetask.processor import SimpleProcessor
@@ -39,7 +40,7 @@ __all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
 
 
 @implementer(ITaskService)
-class TaskService(Reading, Crew, Desk, Changing, Contained, Persistent):
+class TaskService(Reading, Once, Crew, Desk, Changing, Contained, Persistent):
     """See ITaskService"""
 
     taskInterface = ITask
@@ -50,6 +51,7 @@ class TaskService(Reading, Crew, Desk, Changing, Contained, Persistent):
     settings: dict[str, object] = {}  # never changed in place; `configure` replaces it
     leftOut = None   # what of release 0.5 could not be read
     trail = None     # what people did; made with the first thing
+    tallies = None   # what was done by workers; likewise
     _upgrade = None  # what of release 0.5 is still to be moved
     _v_settings = None
 

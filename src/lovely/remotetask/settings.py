@@ -60,6 +60,8 @@ class Settings:
     retain_interval: float = _number(60.0, 0.01, 86_400, "seconds from one tidying to the next")
     lease_seconds: float = _number(
         30.0, 1, 86_400, "a worker on another machine that says nothing for so long is "
+    idempotency_hours: float = _number(
+        24.0, 0, 8_760, "how long the idempotency keys of added jobs are known, hours")
         "taken for dead, seconds")
     beat_seconds: float = _number(
         10.0, 0.1, 3600, "how often workers that others can only watch say that they are "

@@ -20,7 +20,7 @@ from ZODB.Connection import Connection
 from ZODB.DB import DB
 from ZODB.POSException import POSKeyError, StorageError
 
-from lovely.remotetask import lifecycle
+from lovely.remotetask import clock, lifecycle
 from lovely.remotetask.clerk import Claim
 from lovely.remotetask.errors import (
     NotMine, ServiceGone, StorageClosed, TaskError)
@@ -46,12 +46,21 @@ class Outcome(NamedTuple):
     since: int = 0
     simple: bool = False  # it ended, and nobody but the index needs to know
     note: str = ""        # for the log, after the commit
+    task: str = ""
+    conflicts: int = 0    # how often the attempt was repeated
+    waited: int = 0       # microseconds in line, and at work
+    ran: int = 0
 
     @classmethod
-    def of(cls, job: Job, token: int, note: str = "") -> "Outcome":
-        status = job.recordedStatus
-        return cls(job.id, token, status, job.since, note=note, simple=(
-            status in lifecycle.FINISHED and not job.isRun and job.deadline is None))
+    def of(cls, job: Job, token: int, note: str = "", conflicts: int = 0) -> "Outcome":
+        status, started = job.recordedStatus, job.micros("started")
+        finished = status in lifecycle.FINISHED
+        ended = job.micros("completed") if finished else clock.micros()
+        return cls(
+            job.id, token, status, job.since, note=note, task=job.task,
+            conflicts=conflicts, ran=max(0, ended - started) if started else 0,
+            waited=max(0, started - job.arrival) if started and job.arrival else 0,
+            simple=finished and not job.isRun and job.deadline is None)
 
 
 def find(root: Any, path: Sequence[str]) -> Any:
