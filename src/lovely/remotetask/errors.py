@@ -144,12 +144,6 @@ class ServiceGone(RemoteTaskError, LookupError):
     """There is no service where there was one."""
 
 
-class NotMine(RemoteTaskError):
-    """An attempt found that its job was taken away or is done already."""
-
-
-class StorageClosed(RemoteTaskError):
-    """The storage has closed itself; only a new process can go on."""
 class UnknownWorker(RemoteTaskError, KeyError):
     """No worker of a service has this name, or several have names that begin so."""
 
@@ -159,3 +153,9 @@ class UnknownWorker(RemoteTaskError, KeyError):
         super().__init__(f"no single worker is called {name!r}; there are: {known}")
 
 
+class NotMine(RemoteTaskError):
+    """An attempt found that its job was taken away or is done already."""
+
+
+class StorageClosed(RemoteTaskError):
+    """The storage has closed itself; only a new process can go on."""

@@ -366,6 +366,16 @@ class ITaskService(Interface):
         Pass *key* as *after* for the next page; None when there is none.
         """
 
+    def waitingOf(owner, limit):
+        """How many jobs of a principal wait, counted up to *limit*."""
+
+    def listTrail(after=None, limit=50):
+        """A page of what people did, the newest first: (entries, key).
+
+        Entries have `moment` (microseconds), `who`, `verb`, `jobs` (the first
+        numbers), `number` (of jobs) and `detail`.  Paging as with `listJobs`.
+        """
+
     def findJobs(status=None, task=None, owner=None, tag=None, createdFrom=None,
                  createdBefore=None, text=None, order="newest", after=None, limit=50,
                  seconds=None, looked=0, inputs=True, errors=True):
@@ -484,6 +494,44 @@ class ITaskService(Interface):
     def isProcessing():
         """Whether the service is being processed in this process."""
 
+    # -- wishes: stored with the service, and obeyed by the workers of all processes
+
+    def pauseProcessing(by=None):
+        """Have no worker start a job, in any process, until `resumeProcessing`.
+
+        What runs goes on; schedules are kept, and what they bring waits.  by: whose
+        wish it is; the present principal by default, or who is at the command line.
+        """
+
+    def resumeProcessing():
+        """Let jobs be started again."""
+
+    def isPaused():
+        """Whether jobs are not to be started."""
+
+    def wishThreads(number, worker=None, by=None):
+        """Have each worker, or this one, run so many jobs at once.
+
+        None: as many as its process was started with.  What runs comes to its end
+        first.  A wish for one worker wins over that for all.  Raises BadOption, and
+        UnknownWorker for a name that no worker has; the beginning of a name is enough.
+        """
+
+    def wishStop(worker, by=None):
+        """Have one worker start no other job until `wishStart`: its process stays."""
+
+    def wishStart(worker):
+        """Let a stopped worker start jobs again."""
+
+    def wishes():
+        """The wishes in force, the oldest first: a list of dictionaries.
+
+        what: 'pause', 'threads' or 'stop'; worker: its name, None for all; number: of
+        threads; by, since: whose, and from when; concerns: names of the workers that
+        it is for; obeyedBy: of those who do so already.  Wishes for workers that are
+        gone are forgotten.
+        """
+
 
 class IServiceDesk(Interface):
     """The verbs of the runtime: it calls each in a transaction of its own."""
@@ -513,6 +561,17 @@ class IServiceDesk(Interface):
 
     def startOnce(claim, worker=""):
         """Write that a job begins, before its task's code runs."""
+
+    def attend(name, begun, threads, takes="", state=""):
+        """Enter a worker, or see that it still is; what it is to do: crew.Orders.
+
+        begun: it was entered before; then `lost` says that it was taken for dead.
+        threads, takes, state: what `workers` tells of it.
+        """
+
+    def beat(members):
+        """Say for workers of one process, (path of their service, name), that they are
+        there."""
 
     def handBack(name, finished=(), unstarted=(), running=(), close=False):
         """The end of a dispatcher: what it holds goes back in line."""

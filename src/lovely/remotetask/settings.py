@@ -57,11 +57,11 @@ class Settings:
         100_000, 0, 2**31, "most jobs that may wait when one is added from the web")
     waiting_limit_each: int = _number(
         10_000, 0, 2**31, "most jobs of one principal that may wait then")
+    idempotency_hours: float = _number(
+        24.0, 0, 8_760, "how long the idempotency keys of added jobs are known, hours")
     retain_interval: float = _number(60.0, 0.01, 86_400, "seconds from one tidying to the next")
     lease_seconds: float = _number(
         30.0, 1, 86_400, "a worker on another machine that says nothing for so long is "
-    idempotency_hours: float = _number(
-        24.0, 0, 8_760, "how long the idempotency keys of added jobs are known, hours")
         "taken for dead, seconds")
     beat_seconds: float = _number(
         10.0, 0.1, 3600, "how often workers that others can only watch say that they are "
