@@ -62,7 +62,7 @@ ZEO = ["ZEO >= 6"]
 
 LINT = ["mypy", "ruff"]
 
-TEST = ["hypothesis", "zope.testing", "zope.testrunner >= 6"]
+TEST = ["greenlet", "hypothesis", "zope.testing", "zope.testrunner >= 6"]
 
 setup(
     name="lovely.remotetask",

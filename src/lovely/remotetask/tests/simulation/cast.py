@@ -1,0 +1,303 @@
+"""Who plays: tasks, users who add and steer jobs, and the faults that befall them."""
+import random
+from collections import Counter
+
+from transaction import TransactionManager
+from transaction.interfaces import TransientError
+from zope.component import provideUtility
+
+from lovely.remotetask import lifecycle
+from lovely.remotetask.errors import RemoteTaskError, TaskError
+from lovely.remotetask.interfaces import ITask
+from lovely.remotetask.retry import RetryPolicy
+from lovely.remotetask.task import SimpleTask
+from lovely.remotetask.tests.simulation.oracle import Effect
+from lovely.remotetask.tests.simulation.wire import ClientDisconnected, OperationalError
+from lovely.remotetask.tests.simulation.world import DAY, Killed
+
+FINISHED = lifecycle.FINISHED
+TRIES = 50         # of one user's transaction over conflicts
+
+
+class Faults:
+    """What may go wrong, how often, and in which seed."""
+
+    #: Share of the occasions: commits for what happens on the wire, steps for the rest.
+    RATES = {
+        "lost request": 0.01, "lost reply": 0.02, "lag": 0.05,
+        "kill before commit": 0.006, "kill after commit": 0.006,
+        "kill": 0.004, "pause": 0.003, "stop": 0.002, "jump": 0.002, "misjudge": 0.02,
+    }
+
+    def __init__(self, seed):
+        self.random = random.Random(seed ^ 0xFA17)
+        self.counts = Counter()
+        self.on = False
+        # Each seed has its own mixture: some faults are only seen without others.
+        self.rates = {name: rate * self.random.choice((0, 0.5, 1, 1, 2))
+                      for name, rate in self.RATES.items()}
+
+    def happens(self, name):
+        if self.on and self.random.random() < self.rates[name]:
+            self.counts[name] += 1
+            return True
+        return False
+
+    def seconds(self, mean):
+        return self.random.expovariate(1 / mean)
+
+    def jump(self):
+        """Seconds by which a wall clock is set wrong."""
+        return self.random.choice((-30, 30, -3600, 3600, -2 * DAY, 2 * DAY, 3650 * DAY))
+
+
+class Tasks:
+    """What jobs do, and what it does to the world outside of the database."""
+
+    effective = frozenset(
+        ("plain", "slow", "flaky", "shared", "once", "narrow", "parent", "hurried"))
+    summed = frozenset(("shared",))
+
+    def __init__(self, world):
+        self.world = world
+        self.begun = Counter()     # (job, its token at a hand's retry) -> runs
+        self.inside = Counter()    # process -> jobs in its narrow lane
+        self.outside = Counter()   # job -> effects outside of the database
+        self.broken = []           # promises that were not kept
+
+    def register(self):
+        again = RetryPolicy(3, 0.5, jitter=0)
+        for name, options in dict(
+                plain={}, slow={}, shared={}, parent={},
+                flaky=dict(retryPolicy=again), bad=dict(retryPolicy=RetryPolicy(1, 0)),
+                final={}, once=dict(atMostOnce=True),
+                narrow=dict(lane="narrow", laneWidth=1),
+                hurried=dict(timeout=1.0, retries=1), poison={}).items():
+            provideUtility(SimpleTask(getattr(self, name), wantsContext=True, **options),
+                           ITask, name=name)
+
+    def effect(self, context):
+        effects = context.service._p_jar.root()["effects"]
+        if context.jobid not in effects:
+            effects[context.jobid] = Effect(context.jobid)
+        effects[context.jobid].add()
+
+    def rest(self, mean):
+        self.world.sleep(self.world.random.expovariate(1 / mean))
+
+    def plain(self, input, context):
+        self.outside[context.jobid] += 1
+        self.effect(context)
+        return input
+
+    def slow(self, input, context):
+        self.rest(0.3)
+        self.effect(context)
+        context.progress(1, 2, "half")
+        self.rest(0.3)
+
+    def shared(self, input, context):
+        root = context.service._p_jar.root()
+        self.effect(context)
+        root["shared"].value += 1
+        if self.world.random.random() < 0.3:
+            self.rest(0.05)
+
+    def flaky(self, input, context):
+        self.effect(context)
+        if context.attempt <= input:
+            raise ValueError("not yet")
+
+    def bad(self, input, context):
+        self.effect(context)
+        raise ValueError("bad")
+
+    def final(self, input, context):
+        self.effect(context)
+        raise TaskError("final")
+
+    def once(self, input, context):
+        job = context.service.getJob(context.jobid)
+        key = job.id, job.token
+        if job.worker != "by hand":
+            self.begun[key] += 1
+            if self.begun[key] > 1:
+                self.world.violation(f"job {job.id} may run at most once, and runs again")
+        self.rest(0.2)
+        self.effect(context)
+
+    def narrow(self, input, context):
+        process = self.world.current.process
+        by_hand = context.service.getJob(context.jobid).worker == "by hand"
+        self.inside[process] += not by_hand
+        if self.inside[process] > 1:
+            self.world.violation(f"two jobs in a lane for one in {process.name}")
+        try:
+            self.rest(0.1)
+            self.effect(context)
+        finally:
+            self.inside[process] -= not by_hand
+
+    def parent(self, input, context):
+        self.effect(context)
+        context.service.add("plain", context.jobid)
+
+    def hurried(self, input, context):
+        if self.world.random.random() < 0.5:
+            self.rest(3.0)
+        self.effect(context)
+
+    def poison(self, input, context):
+        self.world.kill(self.world.current.process, "poison")
+        raise Killed
+
+
+class User:
+    """Adds and steers jobs in transactions of his own, from some process."""
+
+    def __init__(self, play, process, actions):
+        self.play, self.world, self.process = play, play.world, process
+        self.random = play.world.random
+        self.actions = actions
+        self.connection = None
+
+    def __call__(self):
+        try:
+            self.live()
+        finally:
+            self.play.acting.discard(self)
+
+    def live(self):
+        self.manager = TransactionManager()
+        self.connection = self.process.db.open(self.manager)
+        for _ in range(self.actions):
+            self.world.sleep(self.random.expovariate(1 / 0.4))
+            name = self.random.choices(self.NAMES, self.WEIGHTS)[0]
+            self.act(getattr(self, name))
+        self.connection.close()
+
+    def act(self, action):
+        """One action: over conflicts again, after a lost reply never."""
+        for _ in range(TRIES):
+            added = []
+            try:
+                self.manager.begin()
+                service = self.connection.root()["tasks"]
+                action(service, added)
+                self.world.tell("user", action.__name__, added)
+                self.play.attempted.update(added)
+                self.manager.commit()
+            except (ClientDisconnected, OperationalError):
+                self.manager.abort()
+                self.world.sleep(0.1)
+                return
+            except TransientError:
+                self.manager.abort()
+                self.play.conflicts += 1
+                self.world.sleep(self.random.random())
+            except RemoteTaskError:
+                self.manager.abort()
+                return
+            else:
+                self.play.acknowledged.update(added)
+                return
+        self.world.violation(f"{action.__name__} meets conflicts without end")
+
+    # -- what users do
+
+    def some_job(self, service):
+        """A job that somebody added, perhaps gone by now."""
+        known = sorted(self.play.attempted)
+        return self.random.choice(known[-20:]) if known else 1
+
+    def add(self, service, added):
+        task, input = self.task()
+        added.append(service.add(task, input))
+
+    def task(self):
+        task = self.random.choices(self.TASKS, self.SHARES)[0]
+        if task == "poison" and self.play.poisons < 1:
+            task = "plain"
+        if task == "poison":
+            self.play.poisons -= 1
+        return task, self.random.randint(0, 2)
+
+    TASKS, SHARES = zip(
+        ("plain", 6), ("slow", 3), ("shared", 3), ("flaky", 2), ("bad", 1), ("final", 1),
+        ("once", 3), ("narrow", 3), ("parent", 2), ("hurried", 2), ("poison", 1))
+
+    def add_many(self, service, added):
+        added.extend(service.addMany("plain", range(self.random.randint(2, 4))))
+
+    def add_with_options(self, service, added):
+        task, input = self.task()
+        options = dict(priority=self.random.randint(1, 20), tags=("some",))
+        options |= self.random.choice((
+            dict(delay=self.random.uniform(0.1, 3)), {},
+            dict(startBefore=self.random.uniform(0.1, 3)),
+            dict(startLater=True)))
+        added.append(service.add(task, input, **options))
+
+    def start_later(self, service, added):
+        waiting = service.listJobs("start later")[0]
+        if waiting:
+            service.startJob(self.random.choice(waiting).id)
+
+    def add_cron(self, service, added):
+        if self.play.crons:
+            self.play.crons -= 1
+            added.append(service.addCronJob(
+                self.random.choice(("plain", "slow", "flaky")), 0,
+                schedule=f"@every {self.random.randint(1, 3)}s",
+                overlap=self.random.choice(("allow", "skip", "queue one")),
+                missed=self.random.choice(("skip", "once", "all"))))
+
+    def cancel(self, service, added):
+        service.cancel(self.some_job(service))
+
+    def cancel_running(self, service, added):
+        running = service.listJobs("processing")[0]
+        if running:
+            service.cancel(self.random.choice(running).id)
+
+    def retry(self, service, added):
+        service.retry(self.some_job(service))
+
+    def retry_all(self, service, added):
+        service.retryAll()
+
+    def cancel_and_retry(self, service, added):
+        id = self.some_job(service)
+        service.cancel(id)
+        service.retry(id)
+
+    def run_now(self, service, added):
+        service.runNow(self.some_job(service))
+
+    def pause(self, service, added):
+        service.pause(self.some_job(service))
+
+    def resume(self, service, added):
+        service.resume(self.some_job(service))
+
+    def clean(self, service, added):
+        service.clean(self.random.sample(sorted(FINISHED), 2))
+
+    def remove(self, service, added):
+        service.remove(self.some_job(service))
+
+    def prune(self, service, added):
+        service.prune()
+
+    def by_hand(self, service, added):
+        service.processNext()
+
+    def look(self, service, added):
+        self.play.look(service)
+
+    NAMES, WEIGHTS = zip(
+        ("add", 20), ("add_many", 4), ("add_with_options", 8), ("start_later", 2),
+        ("add_cron", 1), ("cancel", 4), ("cancel_running", 3), ("retry", 4),
+        ("retry_all", 1), ("cancel_and_retry", 2), ("run_now", 2), ("pause", 1),
+        ("resume", 1), ("clean", 2), ("remove", 2), ("prune", 1), ("by_hand", 2),
+        ("look", 3))
