@@ -419,16 +419,6 @@ class ITaskService(Interface):
         numbers), `number` (of jobs) and `detail`.  Paging as with `listJobs`.
         """
 
-    def jobsFor(object):
-        """The jobs that concern a stored object, the newest first."""
-
-    def workers():
-        """Who works for this service, also while idle: a list of dictionaries.
-
-        name; host, pid; since: aware datetime; threads: how many jobs it runs at
-        once (0: jobs are claimed by hand); takes: the text of its filter, '' for all;
-        state: '' takes jobs, 'paused', 'stopped'; holds: numbers of jobs; alive: True,
-        False, or None where this process cannot tell.
     def statistics(step="minute", count=60):
         """What workers have done in the last so many minutes or hours, oldest first.
 
@@ -441,6 +431,19 @@ class ITaskService(Interface):
         """The same since the service was made, {task: figures}, with `bounds` (seconds)
         and how many waited and ran so long: `waitedSpread`, `ranSpread`."""
 
+    def jobsFor(object):
+        """The jobs that concern a stored object, the newest first."""
+
+    def madeBy(jobid, limit=50):
+        """The jobs that a job or a cron job has made, the newest first."""
+
+    def workers():
+        """Who works for this service, also while idle: a list of dictionaries.
+
+        name; host, pid; since: aware datetime; threads: how many jobs it runs at
+        once (0: jobs are claimed by hand); takes: the text of its filter, '' for all;
+        state: '' takes jobs, 'paused', 'stopped'; holds: numbers of jobs; alive: True,
+        False, or None where this process cannot tell.
         """
 
     # -- tidying
@@ -586,44 +589,6 @@ class IProcessor(Interface):
         """Process jobs until `running` is false."""
 
 
-    # -- wishes: stored with the service, and obeyed by the workers of all processes
-
-    def pauseProcessing(by=None):
-        """Have no worker start a job, in any process, until `resumeProcessing`.
-
-        What runs goes on; schedules are kept, and what they bring waits.  by: whose
-        wish it is; the present principal by default, or who is at the command line.
-        """
-
-    def resumeProcessing():
-        """Let jobs be started again."""
-
-    def isPaused():
-        """Whether jobs are not to be started."""
-
-    def wishThreads(number, worker=None, by=None):
-        """Have each worker, or this one, run so many jobs at once.
-
-        None: as many as its process was started with.  What runs comes to its end
-        first.  A wish for one worker wins over that for all.  Raises BadOption, and
-        UnknownWorker for a name that no worker has; the beginning of a name is enough.
-        """
-
-    def wishStop(worker, by=None):
-        """Have one worker start no other job until `wishStart`: its process stays."""
-
-    def wishStart(worker):
-        """Let a stopped worker start jobs again."""
-
-    def wishes():
-        """The wishes in force, the oldest first: a list of dictionaries.
-
-        what: 'pause', 'threads' or 'stop'; worker: its name, None for all; number: of
-        threads; by, since: whose, and from when; concerns: names of the workers that
-        it is for; obeyedBy: of those who do so already.  Wishes for workers that are
-        gone are forgotten.
-        """
-
 class IStartRemoteTasksEvent(Interface):
     """Ask for the services named in the configuration to be started."""
 
@@ -653,17 +618,6 @@ class IJobDelayed(IJobMoved):
 
 class IJobQueued(IJobMoved):
     """It waits for its turn."""
-
-    def attend(name, begun, threads, takes="", state=""):
-        """Enter a worker, or see that it still is; what it is to do: crew.Orders.
-
-        begun: it was entered before; then `lost` says that it was taken for dead.
-        threads, takes, state: what `workers` tells of it.
-        """
-
-    def beat(members):
-        """Say for workers of one process, (path of their service, name), that they are
-        there."""
 
 
 class IJobStarted(IJobMoved):
