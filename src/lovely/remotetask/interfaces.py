@@ -366,16 +366,6 @@ class ITaskService(Interface):
         Pass *key* as *after* for the next page; None when there is none.
         """
 
-    def waitingOf(owner, limit):
-        """How many jobs of a principal wait, counted up to *limit*."""
-
-    def listTrail(after=None, limit=50):
-        """A page of what people did, the newest first: (entries, key).
-
-        Entries have `moment` (microseconds), `who`, `verb`, `jobs` (the first
-        numbers), `number` (of jobs) and `detail`.  Paging as with `listJobs`.
-        """
-
     def findJobs(status=None, task=None, owner=None, tag=None, createdFrom=None,
                  createdBefore=None, text=None, order="newest", after=None, limit=50,
                  seconds=None, looked=0, inputs=True, errors=True):
