@@ -9,13 +9,14 @@ commit any more until the server is started again.  Here the storage is told.  A
 there is a timeout, so that a client that hangs in a commit cannot hold up all others
 for as long as it hangs.
 """
-import ipaddress
 import logging
 import sys
 
 from ZEO import runzeo
 from ZEO.asyncio import server
 from ZEO.StorageServer import StorageServer
+
+from lovely.remotetask.runtime.engine import is_local
 
 log = logging.getLogger("lovely.remotetask.zeoserver")
 
@@ -75,22 +76,6 @@ class Server(runzeo.ZEOServer):
             log.warning("%s can be reached from other machines, and whoever reaches it "
                         "reads all data and can run code in its clients: give it "
                         "certificates (docs/cluster.txt), or a local address", address)
-
-
-def is_local(address) -> bool:
-    """Whether an address of a ZEO server is one of this host only.
-
-    address: a path, or a tuple of host and port.
-    """
-    if isinstance(address, str):
-        return True
-    host = (address[0] or "0.0.0.0").strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Options(runzeo.ZEOOptions):

@@ -23,6 +23,7 @@ from lovely.remotetask.app.problems import CannotStart
 from lovely.remotetask.app.terminal import Terminal
 from lovely.remotetask.app.web import WebServer
 from lovely.remotetask.failure import marked, traceback_of
+from lovely.remotetask.runtime import engine
 from lovely.remotetask.signals import stop_signals
 
 log = logging.getLogger("lovely.remotetask.app")
@@ -72,6 +73,7 @@ class Application:
         configuration.apply(options, terminal)
         running.db = configuration.open_databases(options)
         running.on_stop(configuration.close_databases, running.db)
+        engine.warn(running.db)
         running.on_stop(processor.stop_all, running.db, GRACE_SECONDS, GRACE_SECONDS)
         web.start(running.db)
         running.on_stop(web.stop)

@@ -32,6 +32,7 @@ from lovely.remotetask import settings
 from lovely.remotetask.cli.problems import BadArgument, Busy, NoDatabase
 from lovely.remotetask.errors import RemoteTaskError
 from lovely.remotetask.failure import in_log, text_of
+from lovely.remotetask.runtime.engine import FULL
 
 DEFAULT = "var"
 VARIABLE = "REMOTETASK_DB"
@@ -256,7 +257,7 @@ def resolve(uri):
     if scheme in ("postgres", "postgresql"):
         return _resolve_postgresql(uri)
     if scheme == "sqlite":
-        uri = sqlite_uri(uri)
+        return _resolve_sqlite(uri)
     if scheme == "zeo" and not {"wait", "wait_timeout"} & dict(
             parse_qsl(urlsplit(uri).query)).keys():
         uri += f"{'&' if '?' in uri else '?'}wait_timeout={ZEO_SECONDS}"
@@ -290,13 +291,34 @@ def sqlite_uri(uri: str) -> str:
     return "sqlite://?" + urlencode(query)
 
 
+def _resolve_sqlite(uri: str):
+    return _resolve_relstorage(_sqlite_adapter, sqlite_uri(uri), uri)
+
+
+def _sqlite_adapter(parts, query):
+    """RelStorage's own helper cannot set pragmas, and the default, NORMAL, can lose
+    commits when the power fails."""
+    query = dict(query)
+    directory = query.pop("data_dir")
+
+    def factory(options):
+        from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
+        return Sqlite3Adapter(
+            directory, pragmas={"synchronous": FULL}, options=options)
+    return factory, query
+
+
 def _resolve_postgresql(uri: str):
+    return _resolve_relstorage(
+        _PostgreSQL(), re.sub("^postgresql:", "postgres:", uri), uri)
+
+
+def _resolve_relstorage(adapter, uri, given):
     from relstorage.zodburi_resolver import RelStorageURIResolver
 
-    factory, rest = RelStorageURIResolver(_PostgreSQL())(
-        re.sub("^postgresql:", "postgres:", uri))
+    factory, rest = RelStorageURIResolver(adapter)(uri)
     # What is left is for ZODB.DB: zodburi reads it from any URI.
-    return factory, _resolve("memory://?" + urlencode(rest), uri)[1]
+    return factory, _resolve("memory://?" + urlencode(rest), given)[1]
 
 
 class _PostgreSQL:

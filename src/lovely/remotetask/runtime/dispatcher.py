@@ -23,7 +23,7 @@ from lovely.remotetask import lifecycle
 from lovely.remotetask.clerk import SUSPECTS, Claim, Round
 from lovely.remotetask.errors import ServiceGone, StorageClosed
 from lovely.remotetask.failure import in_log, marked, traceback_of
-from lovely.remotetask.runtime import rescue, watch
+from lovely.remotetask.runtime import engine, rescue, watch
 from lovely.remotetask.runtime.attendance import Attendance
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import (
@@ -133,6 +133,7 @@ class Dispatcher:
         try:
             publication = self.publication = Publication(self.db, self.path, self.closed)
             listener = self._listen()
+            engine.warn(self.db)
             log.debug("dispatcher %s of %s begins", self.name, "/".join(self.path))
             while True:
                 seen = self.bell.rings

@@ -254,19 +254,6 @@ class Nobody:
     addr = ("127.0.0.1", 1)
 
 
-class TheAddress(unittest.TestCase):
-
-    def test_is_local_by_path_name_or_number(self):
-        for address in ("/var/zeo.sock", ("localhost", 1), ("127.0.0.1", 1),
-                        ("127.8.8.8", 1), ("::1", 1), ("[::1]", 1)):
-            self.assertTrue(zeoserver.is_local(address), address)
-
-    def test_is_not_local_when_others_can_reach_it(self):
-        for address in (("", 1), (None, 1), ("0.0.0.0", 1), ("::", 1),
-                        ("192.0.2.7", 1), ("db.example.org", 1)):
-            self.assertFalse(zeoserver.is_local(address), address)
-
-
 class AnOpenServer(ZeoCase):
 
     level = 2

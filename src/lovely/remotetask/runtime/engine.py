@@ -1,0 +1,94 @@
+"""What a database should be told better: settings that risk its jobs or its data."""
+import ipaddress
+import logging
+import threading
+from typing import Any
+from weakref import WeakSet
+
+from ZODB.DB import DB
+
+from lovely.remotetask.failure import in_log
+from lovely.remotetask.runtime import watch
+
+log = logging.getLogger(__name__)
+
+FULL = 2  # of SQLite's "synchronous": OFF, NORMAL, FULL, EXTRA
+UNSAFE = ("off", "local", "0")
+
+SQLITE = ("jobs that were added, and results, can be lost when the power fails: SQLite "
+          "is opened with synchronous={}; write 'synchronous FULL' into the <pragmas> of "
+          "its <sqlite3>, or open it by sqlite:///")
+POSTGRESQL = ("jobs that were added, and results, can be lost when the power fails: "
+              "PostgreSQL is set to {} = {}")
+ZEO = ("the ZEO server at {} is spoken to without encryption, and whoever can reach it "
+       "can read all data and run code here: use <ssl> (docs/cluster.txt)")
+
+
+def warn(db: DB) -> None:
+    """Log what is risky about a database, once in each process."""
+    with _lock:
+        if db in _warned:
+            return
+        _warned.add(db)
+    try:
+        for text in cautions(db):
+            log.warning("%s", text)
+    except Exception as error:  # it must not keep anything from working
+        log.debug("the settings of the storage cannot be read: %s", in_log(error))
+
+
+def cautions(db: DB) -> list[str]:
+    """What is risky about a database, each in a sentence."""
+    adapter = watch.adapter_of(db)
+    if adapter is None:
+        return list(_of_zeo(db.storage))
+    kind = type(adapter).__name__
+    if kind == "Sqlite3Adapter":
+        level, = _ask(adapter, "PRAGMA synchronous")
+        return [] if level >= FULL else [SQLITE.format(("OFF", "NORMAL")[level])]
+    if kind == "PostgreSQLAdapter":
+        return [POSTGRESQL.format(name, value) for name in ("synchronous_commit", "fsync")
+                for value in _ask(adapter, f"SHOW {name}") if value in UNSAFE]
+    return []
+
+
+def _ask(adapter: Any, question: str) -> Any:
+    """The first row of an answer, on a connection like those that commit."""
+    manager = adapter.connmanager
+    connection, cursor = manager.open_for_store()
+    try:
+        cursor.execute(question)
+        return cursor.fetchone()
+    finally:
+        manager.rollback_and_close(connection, cursor)
+
+
+def _of_zeo(storage: Any):
+    if type(storage).__module__ != "ZEO.ClientStorage":
+        return
+    addresses = storage._addr if isinstance(storage._addr, list) else [storage._addr]
+    client = getattr(getattr(storage, "_server", None), "client", None)
+    if getattr(client, "ssl", None) is None:
+        for address in addresses:
+            if not is_local(address):
+                yield ZEO.format(in_log(address))
+
+
+def is_local(address: Any) -> bool:
+    """Whether an address of a ZEO server is one of this host only.
+
+    address: a path, or a tuple of host and port.
+    """
+    if isinstance(address, str):
+        return True
+    host = (address[0] or "0.0.0.0").strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_warned: "WeakSet[DB]" = WeakSet()
+_lock = threading.Lock()

@@ -1,0 +1,157 @@
+"""Databases whose settings risk what is in them, and those that are opened well."""
+import logging
+import shutil
+import tempfile
+import unittest
+from unittest import mock
+
+import ZODB
+from ZEO.ClientStorage import ClientStorage
+from ZODB.config import databaseFromString
+from ZODB.MappingStorage import MappingStorage
+
+from lovely.remotetask import TaskService, processor
+from lovely.remotetask.cli import databases
+from lovely.remotetask.runtime import engine
+from lovely.remotetask.tests import servers
+from lovely.remotetask.tests.support import Lines
+
+SQLITE = """
+    %import relstorage
+    <zodb>
+      <relstorage>
+        <sqlite3>
+          data-dir {}
+          {}
+        </sqlite3>
+      </relstorage>
+    </zodb>
+    """
+FULL = "<pragmas>\nsynchronous FULL\n</pragmas>"
+
+
+class EngineCase(unittest.TestCase):
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix="remotetask-engine-")
+        self.addCleanup(shutil.rmtree, self.directory)
+
+    def opened(self, db):
+        self.addCleanup(db.close)
+        return db
+
+    def by_uri(self, uri):
+        return self.opened(databases.find(uri).open())
+
+
+class OfSQLite(EngineCase):
+
+    def pragma(self, db):
+        """What the connection says that this database commits with."""
+        with db.storage._store_connection_pool.borrowing() as store:
+            store.cursor.execute("PRAGMA synchronous")
+            return store.cursor.fetchone()[0]
+
+    def test_by_uri_each_commit_is_on_the_disk(self):
+        servers.require("sqlite", "relstorage")
+        for uri in (f"sqlite://{self.directory}/a",
+                    f"sqlite://?data_dir={self.directory}/b&keep_history=0"):
+            db = self.by_uri(uri)
+            self.assertEqual(self.pragma(db), engine.FULL)
+            self.assertEqual(engine.cautions(db), [])
+
+    def test_a_configuration_without_the_pragma_is_warned_of(self):
+        servers.require("sqlite", "relstorage")
+        db = self.opened(databaseFromString(SQLITE.format(self.directory, "")))
+        self.assertEqual(self.pragma(db), 1)
+        [text] = engine.cautions(db)
+        self.assertIn("synchronous=NORMAL", text)
+
+    def test_a_configuration_with_the_pragma_is_not(self):
+        servers.require("sqlite", "relstorage")
+        db = self.opened(databaseFromString(SQLITE.format(self.directory, FULL)))
+        self.assertEqual(self.pragma(db), engine.FULL)
+        self.assertEqual(engine.cautions(db), [])
+
+    def test_who_starts_to_work_is_warned_once(self):
+        servers.require("sqlite", "relstorage")
+        lines = Lines()
+        logger = logging.getLogger("lovely.remotetask")
+        logger.addHandler(lines)
+        self.addCleanup(logger.removeHandler, lines)
+        db = self.opened(databaseFromString(SQLITE.format(self.directory, "")))
+        with db.transaction() as connection:
+            connection.root()["tasks"] = TaskService()
+        for _ in range(2):
+            connection = db.open()
+            connection.root()["tasks"].startProcessing()
+            connection.close()
+            self.assertEqual(processor.stop_all(db, grace=1), [])
+        self.assertEqual(
+            len([each for each in lines.texts() if "synchronous=NORMAL" in each]), 1)
+
+
+class OfPostgreSQL(EngineCase):
+
+    layer = servers.SHARED
+    level = 2
+
+    def test_its_defaults_are_good(self):
+        db = self.by_uri(servers.SHARED.postgresql_uri(self))
+        self.assertEqual(engine.cautions(db), [])
+
+    def test_commits_that_are_not_waited_for_are_warned_of(self):
+        uri = servers.SHARED.postgresql_uri(self)
+        db = self.by_uri(uri + "?options=-csynchronous_commit%3Doff")
+        [text] = engine.cautions(db)
+        self.assertIn("synchronous_commit = off", text)
+
+
+class OfZEO(EngineCase):
+
+    level = 2
+
+    def cautions(self, host):
+        server = servers.ZeoServer(self.directory)
+        self.addCleanup(server.stop)
+        server.start()
+        storage = ClientStorage((host, server.port), wait_timeout=servers.BOUND)
+        return engine.cautions(self.opened(ZODB.DB(storage)))
+
+    def test_on_this_host_it_needs_no_encryption(self):
+        self.assertEqual(self.cautions("127.0.0.1"), [])
+
+    def test_elsewhere_it_does(self):
+        [text] = self.cautions("0.0.0.0")  # which is this host, and not known to be
+        self.assertIn("without encryption", text)
+
+
+class TheAddress(unittest.TestCase):
+
+    def test_is_local_by_path_name_or_number(self):
+        for address in ("/var/zeo.sock", ("localhost", 1), ("127.0.0.1", 1),
+                        ("127.8.8.8", 1), ("::1", 1), ("[::1]", 1)):
+            self.assertTrue(engine.is_local(address), address)
+
+    def test_is_not_local_when_others_can_reach_it(self):
+        for address in (("", 1), (None, 1), ("0.0.0.0", 1), ("::", 1),
+                        ("192.0.2.7", 1), ("db.example.org", 1)):
+            self.assertFalse(engine.is_local(address), address)
+
+
+class OfOthers(unittest.TestCase):
+
+    def test_there_is_nothing_to_say(self):
+        db = ZODB.DB(MappingStorage())
+        self.addCleanup(db.close)
+        self.assertEqual(engine.cautions(db), [])
+
+    def test_trouble_with_the_question_stops_nobody(self):
+        db = ZODB.DB(MappingStorage())
+        self.addCleanup(db.close)
+        with mock.patch.object(engine, "cautions", side_effect=OSError("gone")):
+            engine.warn(db)
+
+
+if __name__ == "__main__":
+    unittest.main()
