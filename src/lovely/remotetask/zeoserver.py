@@ -8,9 +8,15 @@ never tells its own storage, so that the commit lock stays taken: no client can
 commit any more until the server is started again.  Here the storage is told.  And
 there is a timeout, so that a client that hangs in a commit cannot hold up all others
 for as long as it hangs.
+
+A FileStorage closes itself when fsync fails: nobody knows then what is on the disk.
+runzeo goes on and answers every request by an error; here the process ends, so that a
+supervisor starts another, which reads what there is.
 """
 import logging
+import os
 import sys
+import threading
 
 from ZEO import runzeo
 from ZEO.asyncio import server
@@ -23,6 +29,9 @@ log = logging.getLogger("lovely.remotetask.zeoserver")
 #: Seconds that a client may take from its vote to the end of its commit, unless -t
 #: or the configuration says otherwise.
 TIMEOUT = 30
+
+LOOK_SECONDS = 0.5  # between two looks whether a storage has closed itself
+GONE = 3            # exit code then
 
 
 class Protocol(server.ServerProtocol):
@@ -76,6 +85,23 @@ class Server(runzeo.ZEOServer):
             log.warning("%s can be reached from other machines, and whoever reaches it "
                         "reads all data and can run code in its clients: give it "
                         "certificates (docs/cluster.txt), or a local address", address)
+
+    def loop_forever(self):
+        """Serve until a signal; end the process when a storage has closed itself."""
+        over = threading.Event()
+        threading.Thread(target=self._watch, args=(over,), daemon=True).start()
+        try:
+            super().loop_forever()
+        finally:
+            over.set()
+
+    def _watch(self, over):
+        while not over.wait(LOOK_SECONDS):
+            for name, storage in self.storages.items():
+                if getattr(getattr(storage, "_file", None), "closed", False):
+                    log.critical("storage %s has closed itself after an error: this "
+                                 "server ends, start it again", name)
+                    os._exit(GONE)
 
 
 class Options(runzeo.ZEOOptions):
