@@ -427,6 +427,9 @@ class ITaskService(Interface):
     def madeBy(jobid, limit=50):
         """The jobs that a job or a cron job has made, the newest first."""
 
+    def madeBy(jobid, limit=50):
+        """The jobs that a job or a cron job has made, the newest first."""
+
     def workers():
         """Who works for this service, also while idle: a list of dictionaries.
 

@@ -187,6 +187,20 @@ class Reading(Finding):
                 found[id] = job
         return sorted(found.values(), key=lambda job: (job.created, job.id), reverse=True)
 
+    def madeBy(self, jobid, limit=50):
+        """See ITaskService"""
+        waiting, _ = clerk.unfolded(self)
+        found = {job.id: job for job in map(self.jobs.get, waiting)
+                 if job is not None and job.parent == jobid}
+        for _, id in self.index.newest(facet=("parent", str(jobid))):
+            if len(found) >= limit:
+                break
+            job = self.jobs.get(id)
+            if job is not None:
+                found[id] = job
+        return sorted(found.values(), key=lambda job: (job.created, job.id),
+                      reverse=True)[:limit]
+
     def workers(self):
         """See ITaskService"""
         limit = self.effectiveSettings().lease_seconds

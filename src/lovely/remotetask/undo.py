@@ -18,7 +18,7 @@ from transaction import TransactionManager
 from transaction.interfaces import TransientError
 from ZODB.POSException import POSError, ReadOnlyError, StorageError
 
-from lovely.remotetask import clock, lifecycle
+from lovely.remotetask import acts, clock, lifecycle
 from lovely.remotetask.errors import CannotUndo, NoHistory
 from lovely.remotetask.failure import in_log
 from lovely.remotetask.job import Attempt, CronJob, Job
@@ -145,6 +145,7 @@ def _cancel(db, place: bytes, jobid: int, attempt: Attempt) -> None:
                     return
                 job.take_back(clock.micros(), attempt)
                 service._announce(jobid)
+                acts.note(service, "undo", jobid)
                 manager.commit()
                 return
             except TransientError:
