@@ -427,9 +427,6 @@ class ITaskService(Interface):
     def madeBy(jobid, limit=50):
         """The jobs that a job or a cron job has made, the newest first."""
 
-    def madeBy(jobid, limit=50):
-        """The jobs that a job or a cron job has made, the newest first."""
-
     def workers():
         """Who works for this service, also while idle: a list of dictionaries.
 
@@ -568,6 +565,11 @@ class IServiceDesk(Interface):
     def beat(members):
         """Say for workers of one process, (path of their service, name), that they are
         there."""
+
+    def touchJob(claim):
+        """Write a claimed job as it is: whether the storage can be written.
+
+        Raises NotMine when the job was taken away."""
 
     def handBack(name, finished=(), unstarted=(), running=(), close=False):
         """The end of a dispatcher: what it holds goes back in line."""

@@ -32,7 +32,7 @@ from lovely.remotetask.runtime.context import JobContext
 log = logging.getLogger(__name__)
 
 ROOT = "Application"  # the name of the application in Zope's database root
-OUTAGE_TRIES = 5      # then it is tried whether the storage can be written at all
+OUTAGE_TRIES = 5      # so often in a row the storage could be written right after
 LONGEST_PAUSE = 5.0   # seconds between two looks at a storage that does not answer
 DRIVERS = ("psycopg2", "pg8000", "sqlite3", "MySQLdb", "relstorage", "ZEO")
 
@@ -162,7 +162,7 @@ class Publication:
     def attempt(self, claim: Claim, context: JobContext, worker: str = "",
                 conflict_tries: int = CONFLICT_TRIES) -> Outcome:
         """Run a claimed job once; conflicts and outages are not attempts."""
-        conflicts = outages = 0
+        conflicts = outages = unexplained = 0
         while True:
             committing, began = False, time.monotonic()
             try:
@@ -195,12 +195,12 @@ class Publication:
             if self.stopping.is_set():
                 return Outcome(claim.id, claim.token, None)
             outages += 1
-            if outages % OUTAGE_TRIES == 0:
-                # The storage can be read.  If it can be written too, the trouble is
-                # the attempt's own: that of another database, say.
-                ended = self._keep(claim, context, trouble, worker, unless_down=True)
-                if ended is not None:
-                    return ended
+            # Where it can be written each time right after, the trouble is not the
+            # storage's but the attempt's own: that of another database, say.
+            unexplained = unexplained + 1 \
+                if not disk_full(trouble) and self._writable(claim) else 0
+            if unexplained >= OUTAGE_TRIES:
+                return self.fail(claim, context, trouble, worker)
             # Not charged: the next try sees whether it is done after all.
             log.warning("%s: trouble with the storage, looking again: %s",
                         context.label, in_log(trouble))
@@ -209,17 +209,6 @@ class Publication:
     def fail(self, claim: Claim, context: JobContext, error: BaseException,
              worker: str = "", reason: str | None = None) -> Outcome:
         """Keep why an attempt failed, in a transaction of its own."""
-        outcome = self._keep(claim, context, error, worker, reason)
-        assert outcome is not None  # without *unless_down* nothing is given up
-        return outcome
-
-    def _keep(self, claim: Claim, context: JobContext, error: BaseException,
-              worker: str = "", reason: str | None = None,
-              unless_down: bool = False) -> Outcome | None:
-        """Keep why an attempt failed.
-
-        unless_down: answer None, and keep nothing, when the storage cannot be written.
-        """
         failure = Failure.of(error, context.written())
         silently, outages = False, 0
         while True:
@@ -230,8 +219,6 @@ class Publication:
                 return _not_mine(claim, gone)
             except BaseException as trouble:
                 if is_outage(trouble, self.committing):
-                    if unless_down:
-                        return None
                     outages += 1
                     log.warning("%s: its failure could not be kept yet: %s",
                                 context.label, in_log(trouble))
@@ -247,6 +234,16 @@ class Publication:
             else:
                 _tell(context, outcome, error, failure)
                 return outcome
+
+    def _writable(self, claim: Claim) -> bool:
+        """Whether the storage can be written at this moment: the job is, as it is."""
+        try:
+            self.begin("touchJob").touchJob(claim)
+            self.manager.commit()
+            return True
+        except Exception:
+            self.abort()
+            return False
 
     def start_once(self, claim: Claim, worker: str) -> None:
         """Commit that an at-most-once job begins, before its task's code runs."""
@@ -315,6 +312,13 @@ def is_outage(error: BaseException, committing: bool) -> bool:
     return committing and (
         isinstance(error, OSError)
         or str(type(error).__module__).startswith(DRIVERS))
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error tells of a full disk, on this machine or on that of a server:
+    a small commit may find room where the next one finds none."""
+    text = str(error)
+    return "No space left" in text or "disk is full" in text
 
 
 def storage_closed(db: DB) -> bool:

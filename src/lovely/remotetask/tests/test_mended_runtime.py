@@ -92,6 +92,28 @@ class Outages(ServiceCase):
         self.assertEqual(self.job(jobid).failures, 0)
         self.assertIn("No space left", "".join(self.lines.texts(logging.WARNING)))
 
+    def test_a_server_that_comes_back_while_it_is_tried_charges_nothing(self):
+        """Five times in vain: then its failure was kept as soon as that could be done,
+        though it was the server's, which had just come back."""
+        ran = []
+
+        @self.task("fine", retries=0)
+        def fine(input):
+            ran.append(input)
+            if len(ran) <= OUTAGE_TRIES + 1:
+                raise StorageError("the server does not answer")
+        jobid = self.add("fine")
+        vote = self.db.storage.tpc_vote
+
+        def refuse(txn):
+            if b"touchJob" in txn.description and len(ran) == OUTAGE_TRIES:
+                raise StorageError("the server does not answer yet")
+            return vote(txn)
+        with mock.patch.object(self.db.storage, "tpc_vote", refuse):
+            self.start()
+            self.wait_status(jobid, "completed")
+        self.assertEqual((len(ran), self.job(jobid).failures), (OUTAGE_TRIES + 2, 0))
+
     def test_a_storage_that_fails_while_the_task_reads_charges_nothing(self):
         ran = []
 
