@@ -48,9 +48,9 @@ def note(service: Any, verb: str, *ids: int, detail: str = "", also_in_tasks: bo
     trail, detail = service.trail, clean(detail)[:TEXT_LIMIT]
     kept = _entries_of_now(trail)
     act = who, verb, detail
-    key, entry = kept.get(act, (None, None))
-    if entry is not None and trail.get(key) == entry:
-        entry = entry.and_also(ids)
+    key, before = kept.get(act, (0, None))
+    if before is not None and trail.get(key) == before:
+        entry = before.and_also(ids)
         trail.replace(key, entry)
     else:  # the first, or one that was rolled back
         now, settings = clock.micros(), service.effectiveSettings()
@@ -69,5 +69,6 @@ def _entries_of_now(trail: Trail) -> dict[tuple[str, str, str], tuple[int, Entry
     try:
         return transaction.data(trail)
     except KeyError:
-        transaction.set_data(trail, made := {})
+        made: dict[tuple[str, str, str], tuple[int, Entry]] = {}
+        transaction.set_data(trail, made)
         return made

@@ -53,6 +53,9 @@ class Settings:
     retain_errors: float = _number(30.0, 0, 36_500, "days that jobs in error are kept; 0: for ever")
     retain_count: int = _number(
         100_000, 0, 2**31, "most finished jobs kept per status; 0: any number")
+    own_hosts: str = field(default="", metadata=dict(
+        text="names (host or host:port) that browsers know this server by, where a "
+        "proxy sends another Host"))
     waiting_limit: int = _number(
         100_000, 0, 2**31, "most jobs that may wait when one is added from the web")
     waiting_limit_each: int = _number(

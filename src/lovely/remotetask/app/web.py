@@ -12,7 +12,12 @@ from zope.event import notify
 from zope.publisher.interfaces import INotFound
 
 from lovely.remotetask.app.problems import CannotStart
+from lovely.remotetask.failure import in_log
+from lovely.remotetask.guard.refusals import IRefusal
+from lovely.remotetask.guard.requests import UPLOAD_LIMIT
+from lovely.remotetask.guard.wsgi import Door
 
+HEADER_LIMIT = 65_536   # bytes of the first line and the headers of a request
 PATIENCE_SECONDS = 1.0  # for requests in hand when the server is stopped
 
 #: Where zope.error puts what has gone wrong in a request.
@@ -20,12 +25,15 @@ errors = logging.getLogger("SiteError")
 
 
 def calm(record) -> bool:
-    """That there is no page of some name is news, and nothing to look into."""
+    """What a request does wrong is news of one line, and nothing to look into."""
     error = record.exc_info[1] if record.exc_info else None
-    if INotFound.providedBy(error):
-        record.levelno, record.levelname = logging.INFO, "INFO"
-        record.msg, record.args = "not found: %s", (record.getMessage(),)
-        record.exc_info = None
+    for kind, word in (INotFound, "not found"), (IRefusal, "refused"):
+        if kind.providedBy(error):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            record.msg, record.args = "%s: %s (%s)", (
+                word, in_log(record.getMessage()), in_log(error))
+            record.exc_info = None
+            break
     return True
 
 
@@ -50,11 +58,13 @@ class WebServer:
     def start(self, db):
         application = WSGIPublisherApplication(db, HTTPPublicationRequestFactory)
         notify(WSGIPublisherApplicationCreated(application))
+        application = Door(application)
         errors.addFilter(calm)
         self.server = create_server(
             application, sockets=[self.socket], threads=self.threads,
             clear_untrusted_proxy_headers=True, ident="lovely.remotetask",
-            asyncore_use_poll=True)
+            asyncore_use_poll=True, max_request_header_size=HEADER_LIMIT,
+            max_request_body_size=UPLOAD_LIMIT)
         self.thread = threading.Thread(
             target=self.server.run, name="remotetask-web", daemon=True)
         self.thread.start()

@@ -7,6 +7,7 @@ import zope.securitypolicy
 from zope.authentication.interfaces import IAuthentication
 from zope.component import provideUtility
 from zope.configuration import xmlconfig
+from zope.password.password import SSHAPasswordManager
 from zope.principalregistry.principalregistry import principalRegistry
 from zope.security.management import (
     endInteraction, newInteraction, setSecurityPolicy, system_user)
@@ -22,12 +23,13 @@ PEOPLE = {"viewer": access.VIEWER, "submitter": access.SUBMITTER,
           "operator": access.OPERATOR, "manager": access.MANAGER}
 
 
-def define_people(password=""):
+def define_people():
     """Define them and grant each the role; anonymous needs nothing."""
     for id, role in PEOPLE.items():
         principalRegistry.definePrincipal(
-            id, id.title(), login=id, password=password or id,
-            passwordManagerName="Plain Text")
+            id, id.title(), login=id,
+            password=SSHAPasswordManager().encodePassword(id),
+            passwordManagerName="SSHA")
         principalRoleManager.assignRoleToPrincipal(role, id)
 
 

@@ -1,7 +1,6 @@
 """Who may do what, with Zope's own security policy before real objects."""
 import unittest
 
-import transaction
 from zope.configuration import xmlconfig
 from zope.configuration.exceptions import ConfigurationError
 from zope.interface import Interface
@@ -161,7 +160,7 @@ class Proxies(Access):
             service.getJob(job.id).complete(None, 1)
 
         def run(service):
-            service.runJob
+            return service.runJob
 
         for function in change, call, run:
             with self.assertRaises((ForbiddenAttribute, Unauthorized)):
