@@ -156,7 +156,7 @@ class Jobs(Bulk):
             yield self.url("addjob.html", copy=row["id"]), _("Copy")
             if row["status"] in (lifecycle.STARTLATER, lifecycle.DELAYED,
                                  lifecycle.QUEUED) and access.may_cancel(job):
-                yield f"{row['url']}/changejob.html", _("Edit")
+                yield f"{row['url']}/editjob", _("Edit")
 
     # -- the head of the table
 
