@@ -1,6 +1,7 @@
 /* Disks that fail, for LD_PRELOAD.
  *
- * CHAOS_FSYNC_FAIL=n   the n-th sync of a file of the database fails with EIO
+ * CHAOS_FSYNC_FAIL=n   the n-th sync of a file of the database fails with EIO, and
+ *                      an empty file `failed` tells when that was
  * CHAOS_FSYNC_COPY=1   after each sync the file is copied to NAME.durable: that is
  *                      all that a power failure leaves
  * CHAOS_FSYNC_UNDER=p  only files below that directory count
@@ -62,6 +63,8 @@ static int sync_by(const char *function, int fd)
         return real(fd);
     if (getenv("CHAOS_FSYNC_FAIL") != NULL
             && __sync_add_and_fetch(&calls, 1) == atoi(getenv("CHAOS_FSYNC_FAIL"))) {
+        snprintf(path, sizeof path, "%s/failed", getenv("CHAOS_FSYNC_UNDER"));
+        close(open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600));
         errno = EIO;
         return -1;
     }

@@ -8,6 +8,7 @@ server whose disk fails, on SQLite a worker.
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
@@ -19,45 +20,42 @@ END_SECONDS = 2.0
 
 
 def fail_worker(arena, at):
-    """Have a worker's disk fail at the so-manieth sync; (seconds to its end, code)."""
+    """Have a worker's disk fail at the so-manieth sync; (seconds to its end, code), or
+    None when it went on."""
     arena.add_many(20, 0.01)
+    mark = arena.server.directory / "failed"
+    mark.unlink(missing_ok=True)
     worker = arena.worker(**disk.environment(
         arena.directory, arena.server.directory, CHAOS_FSYNC_FAIL=str(at)))
     harness.wait_until(lambda: not worker.alive or _idle(arena), "an end", 60)
     if worker.alive:
         arena.stop_workers()
         return None
-    return _seconds_after(worker.log), worker.end()
-
-
-def _seconds_after(log):
-    """From the storage's word of its failure, in the log, to the end of the process."""
-    return max(0.0, time.time() - os.stat(log).st_mtime) if log.exists() else 0.0
+    code = worker.end()
+    return worker.ended - mark.stat().st_mtime, code
 
 
 def fail_server(arena, at):
-    """Have the server's disk fail; whether it has ended by itself."""
-    arena.stop_workers()
+    """Have the server's disk fail under two workers; seconds to its end, or None."""
     arena.close_database()
     arena.server.stop()
+    mark = arena.server.directory / "failed"
+    mark.unlink(missing_ok=True)
     with mock.patch.dict(os.environ, disk.environment(
             arena.directory, arena.server.directory, CHAOS_FSYNC_FAIL=str(at))):
         arena.server.start()
-    for _ in range(2):
-        arena.ready()
-    try:
-        arena.add_many(20, 0.01)
-    except harness.TROUBLE:
-        pass
+    while not mark.exists():
+        with suppress(*harness.TROUBLE):
+            arena.add_many(5, 0.01)
     try:
         harness.wait_until(lambda: not arena.server.running(), "the server to end", 10)
-        ended = True
+        seconds = time.time() - mark.stat().st_mtime
     except AssertionError:
-        ended = False
+        seconds = None
     arena.close_database()
     arena.server.kill()
     arena.server.start()
-    return ended
+    return seconds
 
 
 def _idle(arena):
@@ -73,20 +71,25 @@ def main():
     with harness.Arena(options, settings={"crash_limit": 100}) as arena:
         chance = options.chance
         if options.storage == "zeo":
-            ended = sum(fail_server(arena, chance.randrange(2, 30))
-                        for _ in range(options.failures))
-            report.add("servers that ended by themselves", ended, str(options.failures),
-                       ended == options.failures)
+            for _ in range(2):
+                arena.ready()
+            ends = [fail_server(arena, chance.randrange(2, 30))
+                    for _ in range(options.failures)]
+            seconds = [each for each in ends if each is not None]
         else:
             ends = [fail_worker(arena, chance.randrange(3, 30))
                     for _ in range(options.failures)]
-            ended = [each for each in ends if each is not None]
-            report.add("workers that ended by themselves", len(ended),
-                       str(options.failures) if options.storage == "file" else "",
-                       options.storage != "file" or len(ended) == options.failures)
-            report.note("codes", [code for _, code in ended])
-            report.add("of them with code 0", sum(code == 0 for _, code in ended), "0",
-                       all(code != 0 for _, code in ended))
+            seconds = [each[0] for each in ends if each is not None]
+            codes = [each[1] for each in ends if each is not None]
+            report.note("codes", codes)
+            report.add("ended with code 0", codes.count(0), "0", 0 not in codes)
+        # A SQLite database goes on: the statement has failed, and was undone.
+        all_end = options.storage != "sqlite"
+        report.add("ended by themselves", len(seconds),
+                   str(options.failures) if all_end else "",
+                   len(seconds) == options.failures if all_end else None)
+        if seconds:
+            report.times("from the failure to the end", seconds, slowest=END_SECONDS)
         arena.finish()
         report.judge(arena.verdict(), charged=0)
     return report.show()

@@ -103,7 +103,7 @@ class Process:
 
     def __init__(self, words, environment, log):
         self.lines: list[Line] = []
-        self.ended = False
+        self.ended = 0.0     # when, in seconds since 1970
         self._said = threading.Condition()
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(
@@ -121,7 +121,7 @@ class Process:
                 self._said.notify_all()
         self.process.wait()
         with self._said:
-            self.ended = True
+            self.ended = time.time()
             self._said.notify_all()
         self.process.stdout.close()
 
