@@ -472,7 +472,7 @@ class ITaskService(Interface):
 
     # -- processing by threads
 
-    def startProcessing():
+    def startProcessing(**arguments):
         """Start this service's thread in this process, at once.
 
         Raises NotCommitted when the service is not stored in a database yet.

@@ -10,7 +10,7 @@ import threading
 from zope.component.hooks import setHooks
 from zope.interface import implementer
 
-from lovely.remotetask import settings
+from lovely.remotetask import filters, settings
 from lovely.remotetask.errors import NotCommitted
 from lovely.remotetask.failure import in_log
 from lovely.remotetask.interfaces import IProcessor
@@ -35,19 +35,23 @@ _lock = threading.Lock()
 class SimpleProcessor:
     """Runs one job at a time, in the order of the queue.
 
-    waitTime: seconds of the longest nap where nothing can wake it.
+    waitTime: seconds of the longest nap where nothing can wake it.  maxThreads: how
+    many jobs it runs at once.  tasks, tags, priorities: which jobs it takes, as
+    `filters.read` understands it; all of them by default.
     """
 
     maxThreads = 1
 
-    def __init__(self, db, servicePath, waitTime=1.0, maxThreads=None):
+    def __init__(self, db, servicePath, waitTime=1.0, maxThreads=None, tasks=None,
+                 tags=None, priorities=None):
         self.db = db
         self.servicePath = tuple(servicePath)
         self.waitTime = waitTime
         if maxThreads is not None:
             self.maxThreads = maxThreads
         self.dispatcher = Dispatcher(
-            db, self.servicePath, slots=self.maxThreads, wait_seconds=waitTime)
+            db, self.servicePath, slots=self.maxThreads, wait_seconds=waitTime,
+            filter=filters.read(tasks, tags, priorities))
 
     def __call__(self):
         """See IProcessor"""
@@ -108,17 +112,20 @@ class SimpleProcessor:
 class MultiProcessor(SimpleProcessor):
     """Runs up to *maxThreads* jobs at once; as many as the settings say by default."""
 
-    def __init__(self, db, servicePath, waitTime=1.0, maxThreads=None):
+    def __init__(self, db, servicePath, waitTime=1.0, maxThreads=None, **takes):
         if maxThreads is None:
             maxThreads = settings.process().max_threads
-        super().__init__(db, servicePath, waitTime, maxThreads)
+        super().__init__(db, servicePath, waitTime, maxThreads, **takes)
 
 
 # -- the threads of this process
 
 
-def start(service) -> None:
-    """Start the thread of a stored service, unless it runs already."""
+def start(service, **given) -> None:
+    """Start the thread of a stored service, unless it runs already.
+
+    given: arguments of the processor that take the place of those stored.
+    """
     jar = service._p_jar
     path = path_of(service) if jar is not None else ()
     if jar is None or service._p_serial == UNSAVED or not path:
@@ -129,14 +136,22 @@ def start(service) -> None:
     with _lock:
         if _is_processing(service):
             return
-        arguments = dict(service.processorArguments)
-        if "processorArguments" not in vars(service):
+        arguments = {**_from_settings(service), **service.processorArguments, **given}
+        if "processorArguments" not in vars(service) and "waitTime" not in given:
             arguments["waitTime"] = service.effectiveSettings().wait_seconds
         processor = service.processorFactory(jar.db(), list(path), **arguments)
         thread = threading.Thread(
             target=processor, daemon=True, name=THREAD_PREFIX + ".".join(path))
         _threads[_key(service)] = thread, processor
         thread.start()
+
+
+def _from_settings(service) -> dict:
+    """What the settings say of the jobs that it takes, where they say something."""
+    found = service.effectiveSettings()
+    said = dict(tasks=found.take_tasks, tags=found.take_tags,
+                priorities=found.take_priorities)
+    return {name: text for name, text in said.items() if text}
 
 
 def stop(service, grace=None) -> None:

@@ -399,9 +399,9 @@ class TaskService(Reading, Once, Crew, Desk, Changing, Contained, Persistent):
 
     # -- processing by threads
 
-    def startProcessing(self):
+    def startProcessing(self, **arguments):
         """See ITaskService"""
-        processor.start(self)
+        processor.start(self, **arguments)
         acts.note(self, "start processing")
 
     def stopProcessing(self):

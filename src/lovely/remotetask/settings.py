@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from lovely.remotetask import clock
+from lovely.remotetask import clock, filters
 from lovely.remotetask.errors import BadSetting
 from lovely.remotetask.failure import in_log
 
@@ -63,6 +63,15 @@ class Settings:
     idempotency_hours: float = _number(
         24.0, 0, 8_760, "how long the idempotency keys of added jobs are known, hours")
     retain_interval: float = _number(60.0, 0.01, 86_400, "seconds from one tidying to the next")
+    take_tasks: str = field(default="", metadata=dict(
+        check=lambda given: filters.read(tasks=given),
+        text="names of tasks: workers of this process take their jobs only"))
+    take_tags: str = field(default="", metadata=dict(
+        check=lambda given: filters.read(tags=given),
+        text="tags: workers of this process take jobs that have one of them only"))
+    take_priorities: str = field(default="", metadata=dict(
+        check=lambda given: filters.read(priorities=given),
+        text="range of priorities, as 0-5: workers of this process take such jobs only"))
     lease_seconds: float = _number(
         30.0, 1, 86_400, "a worker on another machine that says nothing for so long is "
         "taken for dead, seconds")

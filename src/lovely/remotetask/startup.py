@@ -88,12 +88,13 @@ def start_by(root, directive: str) -> int:
     return len(found)
 
 
-def start(site_name: str, name: str, service) -> None:
+def start(site_name: str, name: str, service, **arguments) -> None:
+    """Start a service, and say so; arguments: see `startProcessing`."""
     if service.isProcessing():
         return
     warn_of_unknown_tasks(name, service)
     try:
-        service.startProcessing()
+        service.startProcessing(**arguments)
     except Exception as error:
         log.error("service %s on site %s could not be started: %s",
                   in_log(name), in_log(site_name), in_log(error))

@@ -81,7 +81,7 @@ class TaskServiceStub(service.TaskService):
         """See ITaskService"""
         return {**dict(getUtilitiesFor(ITask)), **super().getAvailableTasks()}
 
-    def startProcessing(self):
+    def startProcessing(self, **arguments):
         """There are no threads here: call `process()`."""
         raise NotImplementedError("a stub starts no threads: call process()")
 

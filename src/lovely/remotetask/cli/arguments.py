@@ -119,12 +119,21 @@ def _long_lived(these):
                      "run jobs in a process without web, until Ctrl-C or SIGTERM", [
                          "work --db etc/zope.conf",
                          "work --db zeo://localhost:8100 --import myproject.tasks",
-                         "work --service site@tasks --service @mail --grace 1m"],
+                         "work --service site@tasks --service @mail --grace 1m",
+                         "work --threads 4 --task mail,report --priority 0-5"],
                      [_common(one_service=False)])
     _registrations(found)
     found.add_argument("--service", metavar="NAME", action="append", help=(
         "a service to start: name, site@name, @name, site@*, *@*, /path; may be "
         "given several times (default: those that autostart names, else the only one)"))
+    found.add_argument("--threads", type=_count, metavar="NUMBER", help=(
+        "how many jobs it runs at once (default: as the service is set up)"))
+    found.add_argument("--task", metavar="NAME", action="append", help=(
+        "take jobs of this task only; several with commas"))
+    found.add_argument("--tag", metavar="NAME", action="append", help=(
+        "take jobs only that have this tag, or one of several"))
+    found.add_argument("--priority", metavar="RANGE", help=(
+        "take jobs of such priorities only: 0-5, ..5, 3.. or 7"))
     found.add_argument("--grace", metavar="DURATION", help=(
         "how long jobs may run on when it stops; then they are handed back "
         "(default: the setting grace-seconds); a second signal stops at once"))

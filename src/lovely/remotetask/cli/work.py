@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import zope.component
 from transaction import TransactionManager
 
-from lovely.remotetask import lifecycle, processor, startup
+from lovely.remotetask import filters, lifecycle, processor, startup
 from lovely.remotetask.cli import databases, times
 from lovely.remotetask.cli.output import Output, number
 from lovely.remotetask.cli.problems import DATABASE, DONE, FAILED, NoDatabase, NoSuchService
@@ -87,7 +87,7 @@ def work(options, out) -> int:
             undo.callback(server.stop)
         left = []
         undo.callback(lambda: left.extend(processor.stop_all(db, grace)))
-        started = start(db, options.service)
+        started = start(db, options.service, **processor_arguments(options))
         out.line(f"At work on {', '.join(started)} as process {os.getpid()}; "
                  "Ctrl-C or SIGTERM stops it.")
         out.stream.flush()
@@ -155,14 +155,28 @@ def _open(database, options):
     return database.open()
 
 
-def start(db, wanted) -> list[str]:
+def processor_arguments(options) -> dict:
+    """What the command line says of how many jobs it runs, and of which."""
+    takes = dict(tasks=_many(options.task), tags=_many(options.tag),
+                 priorities=options.priority)
+    filters.read(**takes)  # what means nothing is refused before anything starts
+    found = {name: value for name, value in takes.items() if value is not None}
+    return found if options.threads is None else {**found, "maxThreads": options.threads}
+
+
+def _many(texts):
+    return None if texts is None else [
+        name for text in texts for name in text.split(",")]
+
+
+def start(db, wanted, **arguments) -> list[str]:
     """Start the services that are *wanted*, or else those of the configuration, or
     the only one; their names.  Raises NoSuchService when there is nothing to do."""
     connection = db.open()
     try:
         found = _wanted(connection, wanted)
         for each in found:
-            startup.start(each.site or "", each.name, each.service)
+            startup.start(each.site or "", each.name, each.service, **arguments)
         names = [each.address["directive"] for each in found
                  if each.service.isProcessing()]
     finally:

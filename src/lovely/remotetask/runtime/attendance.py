@@ -6,7 +6,6 @@ watch it, it also lets its counter grow, every `beat_seconds`.
 """
 import logging
 import threading
-import time
 import uuid
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -56,7 +55,7 @@ class Attendance:
         self.begun = False
         self.attended = self.beaten = float("-inf")
         self.beat = 0
-        self.orders: "Orders | None" = None
+        self.orders: Orders | None = None
         self.watched: bytes | None = None  # the record whose changes are heard
         self.listener: InvalidationListener | None = None
 
@@ -103,7 +102,7 @@ class Attendance:
 
     def _ask(self) -> "Orders":
         dispatcher = self.dispatcher
-        orders: "Orders" = dispatcher.publication.transact(
+        orders: Orders = dispatcher.publication.transact(
             "attend", dispatcher.name, self.begun, dispatcher.slots, dispatcher.takes,
             dispatcher.state)
         self.begun = not orders.lost

@@ -23,6 +23,7 @@ from lovely.remotetask import lifecycle
 from lovely.remotetask.clerk import SUSPECTS, Claim, Round
 from lovely.remotetask.errors import ServiceGone, StorageClosed
 from lovely.remotetask.failure import in_log, marked, traceback_of
+from lovely.remotetask.filters import ALL, Filter
 from lovely.remotetask.runtime import engine, rescue, watch
 from lovely.remotetask.runtime.attendance import Attendance
 from lovely.remotetask.runtime.context import JobContext
@@ -94,11 +95,11 @@ class Dispatcher:
     """Works for one service on *slots* threads, until `running` is false.
 
     wait_seconds: the longest nap where nothing can wake it; changes made by
-    another process are then found by looking.
+    another process are then found by looking.  filter: which jobs it takes.
     """
 
     def __init__(self, db: DB, path: Iterable[str], slots: int = 1,
-                 wait_seconds: float = 1.0) -> None:
+                 wait_seconds: float = 1.0, filter: Filter = ALL) -> None:
         self.db, self.path, self.slots = db, tuple(path), slots
         self.wait_seconds = wait_seconds
         self.name = uuid.uuid4().hex
@@ -121,7 +122,8 @@ class Dispatcher:
         self._stop_by: float | None = None
         self._missed = 0                    # looks in a row that found no service
         self._blocked: set[str] = set()     # lanes that are full for long
-        self.takes = ""                     # the text of its filter
+        self.filter = filter                # which jobs it takes
+        self.takes = str(filter)
         self.state = ""                     # '' takes jobs; else why it does not
         self.attendance = Attendance(self)
 

@@ -35,8 +35,13 @@ LOOK_SECONDS = 2.0  # so much of the time between two looks counts, at most
 
 
 def exclusive(db: DB) -> bool:
-    """Whether no other process can have the database open, whatever wraps it."""
+    """Whether no other process can have the database open, whatever wraps it.
+
+    One that is open for reading only may be written by another.
+    """
     storage = db.storage
+    if getattr(storage, "isReadOnly", bool)():
+        return False
     for _ in range(DEPTH):
         if isinstance(storage, EXCLUSIVE):
             return True

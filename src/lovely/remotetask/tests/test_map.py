@@ -38,6 +38,7 @@ FLOORS = {
         "retry": "whether a failed attempt is made again, and when",
         "lines": "what a task writes into the log, kept with its job",
         "failure": "an error as text that can be stored and shown",
+        "filters": "which jobs a worker takes",
         "settings": "what can be set, where it is read from, and what is allowed",
         "payload": "what may be stored as input or output, and in which form",
         "task": "what a task is made from",
