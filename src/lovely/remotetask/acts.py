@@ -46,7 +46,7 @@ def note(service: Any, verb: str, *ids: int, detail: str = "", also_in_tasks: bo
     if service.trail is None:
         service.trail = Trail()
     trail, detail = service.trail, clean(detail)[:TEXT_LIMIT]
-    kept = _entries_of_now(trail)
+    kept = _entries_of_now(service._p_jar, trail)
     act = who, verb, detail
     key, before = kept.get(act, (0, None))
     if before is not None and trail.get(key) == before:
@@ -60,9 +60,8 @@ def note(service: Any, verb: str, *ids: int, detail: str = "", also_in_tasks: bo
     kept[act] = key, entry
 
 
-def _entries_of_now(trail: Trail) -> dict[tuple[str, str, str], tuple[int, Entry]]:
+def _entries_of_now(jar: Any, trail: Trail) -> dict[tuple[str, str, str], tuple[int, Entry]]:
     """What was kept in this transaction."""
-    jar = trail._p_jar
     if jar is None:
         return {}
     transaction = jar.transaction_manager.get()

@@ -1,7 +1,7 @@
 """What people did: who, when, what, to which jobs; within bounds.
 
     trees    a few, one picked by chance for each entry    key -> entry
-             key: microseconds * 256 + chance, so that two at once have two keys
+             key: microseconds, then chance, then which tree: two at once have two keys
 
 Two people who act at the same time write to two trees, or to two keys of one, which
 the tree itself reconciles.  What is too much or too old goes when its tree is next
@@ -20,7 +20,8 @@ TREES = 8
 IDS_KEPT = 50      # numbers of jobs in one entry; `number` counts the others too
 TRIMMED = 32       # entries that one new entry drives out at most
 TEXT_LIMIT = 200
-CHANCE = 256
+CHANCE = 256       # keys of one microsecond in one tree
+ROOM = CHANCE * TREES
 
 
 class Entry(NamedTuple):
@@ -58,15 +59,16 @@ class Trail(Persistent):
         count: how many are kept about, 0 for any number; oldest: those from before
         that moment (microseconds) are not kept.
         """
-        tree, size = random.choice(self.trees)
-        key = entry.moment * CHANCE + random.randrange(CHANCE)
+        number = random.randrange(TREES)
+        tree, size = self.trees[number]
+        key = entry.moment * ROOM + random.randrange(CHANCE) * TREES + number
         while key in tree:
-            key += 1
+            key += TREES
         tree[key] = entry
         room = max(count // TREES, 1) if count else None
         gone = 0
         while gone < TRIMMED and (first := tree.minKey()) != key and (
-                first < oldest * CHANCE
+                first < oldest * ROOM
                 or room is not None and size() + 1 - gone > room):
             del tree[first]
             gone += 1
@@ -74,13 +76,11 @@ class Trail(Persistent):
         return key
 
     def get(self, key: int) -> Entry | None:
-        return next((tree[key] for tree, _ in self.trees if key in tree), None)
+        return self.trees[key % TREES][0].get(key)
 
     def replace(self, key: int, entry: Entry) -> None:
         """Keep another entry in the place of the one of that key."""
-        for tree, _ in self.trees:
-            if key in tree:
-                tree[key] = entry
+        self.trees[key % TREES][0][key] = entry
 
     def newest(self, before: int | None = None) -> Iterator[tuple[int, Entry]]:
         """(key, entry) from new to old, below the key *before*; in slices."""
