@@ -47,7 +47,6 @@ class Workers(Page):
              if wish["what"] == THREADS and wish["worker"] is None), None)
         self.rows = [self._worker(worker, wishes) for worker in sorted(
             found, key=lambda worker: worker["since"], reverse=True)[:WORKERS]]
-        self.history = [self._past(entry) for entry in reversed(service.wishHistory())]
 
     def _worker(self, worker, wishes):
         mine = {wish["what"]: wish for wish in wishes
@@ -98,10 +97,6 @@ class Workers(Page):
                 if worker else _("as many threads as configured, all workers")
         return _("${number} threads, worker ${name}", mapping=number) if worker \
             else _("${number} threads, all workers", mapping=number)
-
-    def _past(self, entry):
-        return dict(said=self._said(entry), by=entry["by"], since=entry["since"],
-                    made=entry["made"])
 
     # -- wishes
 
