@@ -20,8 +20,6 @@ from lovely.remotetask.options import one_of
 TEXT_LIMIT = 10_000       # jobs that a search for text looks at
 TICK = 64                 # keys from one look at the clock to the next
 PIECES = 2_000            # values of one input that are looked at for a text
-COUNTED = 20_000          # ended jobs that a chart counts
-SAMPLES = 150             # jobs that are loaded for the waiting times of a chart
 NEWEST, OLDEST = "newest", "oldest"
 ENDED, ENDED_FIRST = "ended last", "ended first"
 BY_STATUS = "status"
@@ -46,23 +44,6 @@ class Counted(NamedTuple):
     number: int
     next: Key | None      # where to go on counting; None: that is all
     looked: int
-
-
-class Bar(NamedTuple):
-    """What ended in one part of a time."""
-
-    begin: Any            # aware datetime
-    ended: dict[str, int]        # {status: number}
-    waited: tuple[float, ...]    # seconds from being due to the start, of some
-
-
-class Throughput(NamedTuple):
-    """What ended of late."""
-
-    begin: Any
-    end: Any
-    bars: list[Bar]
-    asked: float          # seconds that were asked for; more than shown if too much ended
 
 
 class Finding:
@@ -129,43 +110,6 @@ class Finding:
     def facetValues(self, kind, limit=200):
         """See ITaskService"""
         return self.index.values(kind, limit)
-
-    def throughput(self, seconds, bars=60):
-        """See ITaskService"""
-        now = clock.micros()
-        span = round(seconds * 1_000_000)
-        while True:
-            begin = now - span
-            found = {status: list(islice(self.index.ended(status, begin), COUNTED + 1))
-                     for status in ENDS}
-            if sum(map(len, found.values())) <= COUNTED or span <= bars:
-                break
-            span //= 2
-        width = max(1, -(-span // bars))
-        counts: list[dict[str, int]] = [dict.fromkeys(ENDS, 0) for _ in range(bars)]
-        for status, keys in found.items():
-            for moment, _id in keys:
-                counts[min(bars - 1, (moment - begin) // width)][status] += 1
-        waits = self._waits(begin, width, bars, found)
-        return Throughput(
-            clock.from_micros(begin), clock.from_micros(now),
-            [Bar(clock.from_micros(begin + number * width), ended, tuple(waited))
-             for number, (ended, waited) in enumerate(zip(counts, waits))], seconds)
-
-    def _waits(self, begin, width, bars, found):
-        """Waiting times by bar, of jobs taken evenly from all that have run."""
-        waits: list[list[float]] = [[] for _ in range(bars)]
-        ran = [key for status in (lifecycle.COMPLETED, lifecycle.ERROR)
-               for key in found[status]]
-        step = max(1, -(-len(ran) // SAMPLES))
-        for moment, id in ran[::step]:
-            job = self.jobs.get(id)
-            started = 0 if job is None else job.micros("started")
-            if started:
-                ready = max(job.micros("created"), min(job.micros("due"), started))
-                waits[min(bars - 1, (moment - begin) // width)].append(
-                    max(0, started - ready) / 1_000_000)
-        return waits
 
 
 class Question:

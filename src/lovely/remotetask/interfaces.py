@@ -392,13 +392,6 @@ class ITaskService(Interface):
     def facetValues(kind, limit=200):
         """The tasks, owners or tags (kind: "task", "owner", "tag") that jobs have."""
 
-    def throughput(seconds, bars=60):
-        """What ended in the last so many seconds: a finding.Throughput.
-
-        Where more than 20,000 jobs ended in them, of a shorter time.  Waiting times
-        are those of some jobs, taken evenly.
-        """
-
     def waitingOf(owner, limit):
         """How many jobs of a principal wait, counted up to *limit*."""
 

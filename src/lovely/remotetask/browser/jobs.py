@@ -3,7 +3,7 @@ import html
 
 from zope.browserpage import ViewPageTemplateFile
 
-from lovely.remotetask import access, lifecycle
+from lovely.remotetask import access, clock, lifecycle
 from lovely.remotetask.browser import _, chart, filters
 from lovely.remotetask.browser.bulk import Bulk
 from lovely.remotetask.browser.layout import Action
@@ -14,8 +14,9 @@ from lovely.remotetask.job import CronJob
 from lovely.remotetask.masking import secrets_in, without
 
 SECONDS = 0.1    # that a page looks for jobs
-PERIODS = ((900, _("15 min")), (3600, _("1 hour")), (86_400, _("1 day")),
-           (604_800, _("7 days")))
+#: Of the charts: (title, step, how many of them).
+PERIODS = {"hour": (_("1 hour"), "minute", 60), "4h": (_("4 hours"), "minute", 240),
+           "day": (_("1 day"), "hour", 24), "week": (_("7 days"), "hour", 168)}
 VALUES = 200     # tasks, owners and tags that are offered
 ERROR_LENGTH = 200
 
@@ -248,44 +249,42 @@ class Jobs(Bulk):
 
     @property
     def period(self):
-        return self.whole("period", 3600, 60, 604_800)
+        name = self.text("period")
+        return name if name in PERIODS else next(iter(PERIODS))
 
     def periods(self):
         query = self.filters.query()
         joint = "&" if query else "?"
-        return [dict(title=title, url=f"{self.here}{query}{joint}period={seconds}",
-                     current=seconds == self.period) for seconds, title in PERIODS]
+        return [dict(title=title, url=f"{self.here}{query}{joint}period={name}",
+                     current=name == self.period)
+                for name, (title, _step, _count) in PERIODS.items()]
 
     def charts(self):
-        """The two charts and what is said beside them."""
-        found = self.service.throughput(self.period)
-        span = (found.end - found.begin).total_seconds()
-        ended = {status: sum(bar.ended[status] for bar in found.bars)
+        """The two charts and what is said beside them; of the task that is filtered."""
+        _title, step, count = PERIODS[self.period]
+        steps = chart.steps_of(self.service.statistics(step, count), self.filters.task)
+        ended = {status: sum(each.ended[status] for each in steps)
                  for status in chart.SHOWN}
-        waits = [wait for bar in found.bars for wait in bar.waited]
-        number = sum(ended.values())
+        attempts = sum(each.attempts for each in steps)
+        minutes = count * (1 if step == "minute" else 60)
         return dict(
-            ended=chart.ended_chart(found.bars, self.say(_("Jobs that ended")),
-                                    self._bar_text),
-            waits=chart.waits_chart(found.bars, self.say(_("Waiting time")),
-                                    self._wait_text),
-            begin=self.plainTime(found.begin), end=self.plainTime(found.end),
+            ended=chart.ended_chart(steps, self.say(_("Jobs that ended")),
+                                    self._ended_text),
+            waits=chart.waits_chart(steps, self.say(_("Waiting time")), self._wait_text),
+            begin=self.plainTime(steps[0].moment) if steps else "",
+            end=self.plainTime(clock.now()),
             legend=[dict(status=status, title=self.statusTitle(status),
                          number=self.number(ended[status])) for status in chart.SHOWN],
-            rate=self.number(round(number / span * 60, 1)) if span else "0",
-            mean=self.took(sum(waits) / len(waits)) if waits else "–",
-            longest=self.took(max(waits)) if waits else "–",
-            shortened=self.took(span) if span < found.asked * .99 else "")
+            rate=self.number(round(sum(ended.values()) / minutes, 1)),
+            mean=self.took(sum(each.waited for each in steps) / attempts)
+            if attempts else "–")
 
-    def _bar_text(self, bar):
-        return "\n".join([self.plainTime(bar.begin), *(
+    def _ended_text(self, step):
+        return "\n".join([self.plainTime(step.moment), *(
             f"{self.statusTitle(status)}: {self.number(number)}"
-            for status, number in bar.ended.items() if number)])
+            for status, number in step.ended.items() if number)])
 
-    def _wait_text(self, bar):
-        return "\n".join([
-            self.plainTime(bar.begin),
-            self.say(_("mean ${time}", mapping={
-                "time": self.took(sum(bar.waited) / len(bar.waited))})),
-            self.say(_("longest ${time}", mapping={
-                "time": self.took(max(bar.waited))}))])
+    def _wait_text(self, step):
+        return "\n".join([self.plainTime(step.moment), self.say(_(
+            "${time} on average", mapping={
+                "time": self.took(step.waited / step.attempts)}))])

@@ -172,10 +172,6 @@ class Index(Persistent):
             moments = self.states[status]
         return iter(()) if moments is None else moments.behind(start)
 
-    def ended(self, status: str, begin: int) -> Iterator[tuple[int, int]]:
-        """(moment, id) of the jobs that have ended so since *begin*, the first first."""
-        return self.states[status].behind((begin, -1))
-
     def has_facet(self, facet, created: int, id: int) -> bool:
         entries = self.facets.get(facet)
         return entries is not None and entries.has(created, id)
