@@ -153,6 +153,34 @@ class UnknownWorker(RemoteTaskError, KeyError):
         super().__init__(f"no single worker is called {name!r}; there are: {known}")
 
 
+class UnsavedChanges(RemoteTaskError, ValueError):
+    """Somebody would wait in a transaction that has changes."""
+
+
+class JobFailed(RemoteTaskError, RuntimeError):
+    """The job that was waited for has ended in error: its text."""
+
+    def __init__(self, jobid: int, text: str | None, reason: str | None = None):
+        self.jobid, self.text, self.reason = jobid, text, reason
+        super().__init__(f"job {jobid} has failed: {text or reason or 'no text'}")
+
+
+class JobCancelled(RemoteTaskError, RuntimeError):
+    """The job that was waited for was cancelled, or has expired."""
+
+    def __init__(self, jobid: int, text: str | None, reason: str | None = None):
+        self.jobid, self.text, self.reason = jobid, text, reason
+        super().__init__(f"job {jobid} was cancelled: {reason or text or 'no reason'}")
+
+
+class StillRunning(RemoteTaskError, TimeoutError):
+    """The job that was waited for has not ended in time; it goes on."""
+
+    def __init__(self, jobid: int, status: str, seconds: float | None):
+        self.jobid, self.status = jobid, status
+        super().__init__(f"job {jobid} is still {status} after {seconds} s")
+
+
 class NotMine(RemoteTaskError):
     """An attempt found that its job was taken away or is done already."""
 

@@ -153,6 +153,9 @@ class IJob(Interface):
     logLost = Int(title="How many lines went before those")
     token = Int(title="Changes whenever the job is queued anew: the fence")
 
+    def wait(timeout=None):
+        """Wait until the job has ended; its output.  See `ITaskService.waitFor`."""
+
 
 class ICronJob(IJob):
     """A job that makes jobs, on time."""
@@ -348,6 +351,26 @@ class ITaskService(Interface):
     def getError(jobid):
         """The text of the error; 'None' when there is none, as ever."""
 
+    def waitFor(jobid, timeout=None):
+        """Wait until a job has ended, at most so many seconds; its output.
+
+        Raises JobFailed with the text of its error, JobCancelled, StillRunning (a
+        TimeoutError; the job goes on), and UnknownJob, also when it is removed while one
+        waits.  A cron job itself ends by being cancelled only.
+
+        The caller's transaction ends without commit, and another one has begun on
+        return, which sees the job's end.  Raises UnsavedChanges, and does nothing, when
+        there are changes to lose: so a job that was just added is to be committed first.
+        """
+
+    def waitAsync(jobid, timeout=None):
+        """The same to be awaited, in asyncio: `await service.waitAsync(jobid)`.
+
+        The caller's transaction is not touched: it looks on connections of its own, in
+        other threads.  Outputs that hold stored objects cannot be used: get them
+        from the job.  What was not committed before is an UnknownJob.
+        """
+
     def getProgress(jobid):
         """What the task told last (done, total, message, moment), or None."""
 
@@ -468,7 +491,8 @@ class ITaskService(Interface):
     def startProcessing(**arguments):
         """Start this service's thread in this process, at once.
 
-        Raises NotCommitted when the service is not stored in a database yet.
+        arguments: of the processor, in the place of those that are stored.  Raises
+        NotCommitted when the service is not stored in a database yet.
         """
 
     def stopProcessing():

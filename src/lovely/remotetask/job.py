@@ -190,6 +190,10 @@ class Job(Persistent):
         return 0 if value is None else clock.to_micros(value) \
             if not isinstance(value, int) else value
 
+    def wait(self, timeout=None):
+        """See IJob"""
+        return self.__parent__.waitFor(self.id, timeout)
+
     # -- moves; *now* is in microseconds
 
     def enqueue(self, now: int, reason: str | None = None) -> None:

@@ -35,12 +35,13 @@ from lovely.remotetask.store.leases import Leases
 from lovely.remotetask.store.queue import BUSY_FOLD, FOLD, Queue
 from lovely.remotetask.store.scheduled import Scheduled
 from lovely.remotetask.store.wishes import Wishes
+from lovely.remotetask.waiting import Waiting
 
 __all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
 
 
 @implementer(ITaskService)
-class TaskService(Reading, Once, Crew, Desk, Changing, Contained, Persistent):
+class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persistent):
     """See ITaskService"""
 
     taskInterface = ITask

@@ -87,6 +87,7 @@ FLOORS = {
         "crew": "the verbs by which workers are entered, and told what to do",
         "changing": "what can be changed of a job that waits",
         "once": "a job is made once, however often it is asked for",
+        "waiting": "until a job has ended: woken by its commit",
         "desk": "the verbs by which jobs are run",
         "service": "the verbs, in the order of a job's life",
         "undo": "what a job has changed, and taking it back",
