@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tools import measure  # noqa: E402
 
 from lovely.remotetask import clock  # noqa: E402
+from lovely.remotetask.clerk import Want  # noqa: E402
 from lovely.remotetask.runtime import rescue  # noqa: E402
 from lovely.remotetask.runtime.context import JobContext  # noqa: E402
 from lovely.remotetask.runtime.publication import Publication  # noqa: E402
@@ -55,7 +56,7 @@ class Backlog(measure.Desk):
         claims, taken = [], 0.0
         for _ in range(count):
             begun = time.perf_counter()
-            claims += desk.transact("dispatch", NAME, wanted=1, alone=True,
+            claims += desk.transact("dispatch", NAME, want=Want(1, 1, alone=True),
                                     known={claim.id for claim in claims}).claims
             taken += time.perf_counter() - begun
         micros["claim of one"] = taken / count * 1e6

@@ -181,7 +181,7 @@ class Desk(Store):
 
     def settle(self):
         """Have the books agree with what has been added."""
-        while len(self.service.queue.inbox):
+        while len(self.service.shards[0].queue.inbox):
             self.manager.begin()
             with Clerk(self.service, clock.micros()) as books:
                 books.empty_inbox(10_000)

@@ -1,8 +1,10 @@
 """Whether the books agree with the jobs, and how they are made again from them."""
 import logging
+from itertools import chain
 
 from lovely.remotetask import clerk, lifecycle
 from lovely.remotetask.failure import in_log, marked, traceback_of
+from lovely.remotetask.limits import line_of
 from lovely.remotetask.store.index import CODES, facets_of
 
 log = logging.getLogger(__name__)
@@ -16,65 +18,106 @@ def check(service, step=None) -> list[str]:
     is in somebody's hand is still to be folded in: no fault.  *step* is called with
     the number of jobs looked at so far.
     """
-    index, queue, faults = service.index, service.queue, []
+    faults: list[str] = []
     ids, runs = clerk.unfolded(service)
     held = service.leases.held()
 
     def excused(id):
         return id in ids or id in held or any(a <= id <= b for a, b in runs)
 
-    sizes = dict.fromkeys(lifecycle.STATUSES, 0)
+    sizes = [dict.fromkeys(lifecycle.STATUSES, 0) for _ in service.shards]
     for number, id in enumerate(service.jobs, 1):
         faults.extend(_faults_of(service, id, excused(id), sizes))
         if step is not None:
             step(number)
-    for id in index.places:
-        if id not in service.jobs:
-            faults.append(f"the index has a job {id} that does not exist")
-    for status, entries in index.states.items():
-        if len(entries) != sizes[status]:
-            faults.append(f"the index lists {len(entries)} jobs as {status}, "
-                          f"and places {sizes[status]}")
-        if index.sizes[status]() != sizes[status]:
-            faults.append(f"the counter of {status} is {index.sizes[status]()}, "
-                          f"counted are {sizes[status]}")
-    if len(index.ages) != len(index.places):
-        faults.append(f"the index has {len(index.ages)} ages for {len(index.places)} jobs")
-    for (kind, value), entries in index.facets.items():
-        for _, id in entries.ascending():
-            if id not in service.jobs:
-                faults.append(f"{kind} {in_log(value)} lists a job {id} that does not exist")
-    for key, lane, token in queue.entries():
-        job = service.jobs.get(key[2])
-        if key[2] in held and held[key[2]][0] == token:
-            faults.append(f"job {key[2]} is in lane {lane!r} and in somebody's hand")
-        elif job is None:
-            faults.append(f"lane {lane!r} has a job {key[2]} that does not exist")
-    for id, _ in service.scheduled.items():
-        job = service.jobs.get(id)
-        if job is None or not excused(id) and job.recordedStatus not in (
-                lifecycle.DELAYED, lifecycle.CRONJOB) and not (
-                job.recordedStatus == lifecycle.QUEUED and job.deadline):
-            faults.append(f"job {id} is scheduled, but is "
-                          f"{'gone' if job is None else job.recordedStatus}")
+    for shard in service.shards:
+        faults.extend(_faults_of_index(service, shard.index, sizes[shard.number]))
+        faults.extend(_faults_of_queue(service, shard.queue, held))
+        for id, _ in shard.scheduled.items():
+            job = service.jobs.get(id)
+            if job is None or not excused(id) and job.recordedStatus not in (
+                    lifecycle.DELAYED, lifecycle.CRONJOB) and not (
+                    job.recordedStatus == lifecycle.QUEUED and job.deadline):
+                faults.append(f"job {id} is scheduled, but is "
+                              f"{'gone' if job is None else job.recordedStatus}")
     for id in held:
         if id not in service.jobs:
             faults.append(f"job {id} is in somebody's hand and does not exist")
-    return faults
+    return faults + list(_faults_of_limits(service))
+
+
+def _faults_of_index(service, index, sizes):
+    for id in index.places:
+        if id not in service.jobs:
+            yield f"the index has a job {id} that does not exist"
+    for status, entries in index.states.items():
+        if len(entries) != sizes[status]:
+            yield (f"the index lists {len(entries)} jobs as {status}, "
+                   f"and places {sizes[status]}")
+        if index.sizes[status]() != sizes[status]:
+            yield (f"the counter of {status} is {index.sizes[status]()}, "
+                   f"counted are {sizes[status]}")
+    if len(index.ages) != len(index.places):
+        yield f"the index has {len(index.ages)} ages for {len(index.places)} jobs"
+    for (kind, value), entries in index.facets.items():
+        for _, id in entries.ascending():
+            if id not in service.jobs:
+                yield f"{kind} {in_log(value)} lists a job {id} that does not exist"
+
+
+def _faults_of_queue(service, queue, held):
+    for key, line, token in queue.entries():
+        job = service.jobs.get(key[2])
+        if key[2] in held and held[key[2]][0] == token:
+            yield f"job {key[2]} is in line {in_log(line)} and in somebody's hand"
+        elif job is None:
+            yield f"line {in_log(line)} has a job {key[2]} that does not exist"
+    heads = dict((line, head) for head, line in queue.heads)
+    if len(heads) != len(queue.heads):
+        yield "a line of the queue has two heads"
+    for line, entries in queue.lines.items():
+        first = entries.minKey() if entries and line not in queue.parked else None
+        if heads.pop(line, None) != first:
+            yield f"line {in_log(line)} is not found by its first job"
+    for line in heads:
+        yield f"there is no line {in_log(line)}, and it has a head"
+
+
+def _faults_of_limits(service):
+    """Slots that nobody holds any more, and lines that nobody would open."""
+    caps, waiting = service.caps, set()
+    for name, holders, lines in caps.items():
+        waiting.update(lines)
+        for lease_name, slots in holders.items():
+            lease = service.leases.get(lease_name)
+            if lease is None or lease.slots.get(name) != slots:
+                yield f"limit {in_log(name)} has {slots} slots in nobody's hand"
+        if lines and not holders:
+            yield f"limit {in_log(name)} is free, and lines wait for it"
+    for lease in service.leases.values():
+        for name, slots in lease.slots.items():
+            if caps.taken(name).get(lease.name) != slots:
+                yield f"limit {in_log(name)} does not know of {slots} slots in use"
+    waiting.update((number, line) for _, number, line in caps.timed)
+    for shard in service.shards:
+        for line in shard.queue.parked:
+            if (shard.number, line) not in waiting:
+                yield f"line {in_log(line)} is parked, and nothing will open it"
 
 
 def _faults_of(service, id, excused, sizes):
     """What is wrong with the places of one job; counts its place in *sizes*."""
-    index = service.index
     try:
         job = service.jobs[id]
         status, since = job.recordedStatus, job.since
     except Exception as error:
         yield f"job {id} cannot be read: {type(error).__name__}: {error}"
         return
+    shard = service.shards.of(job)
+    index = shard.index
     was = index.place(id)
     if was is not None:
-        sizes[was[0]] += 1
+        sizes[shard.number][was[0]] += 1
     if excused:
         return
     if was != (status, since):
@@ -88,14 +131,13 @@ def _faults_of(service, id, excused, sizes):
         entries = index.facets.get(facet)
         if entries is None or not entries.has(job.micros("created"), id):
             yield f"job {id} is not listed for {facet[0]} {in_log(facet[1])}"
-    if status == lifecycle.QUEUED and service.queue.has(
-            clerk.lane_of(job), job.key) != job.token:
-        yield f"job {id} is queued, but in no lane"
+    if status == lifecycle.QUEUED and shard.queue.has(line_of(job), job.key) != job.token:
+        yield f"job {id} is queued, but in no line"
     if status == lifecycle.PROCESSING:
         yield f"job {id} is processing in nobody's hand"
-    if status == lifecycle.DELAYED and id not in service.scheduled:
+    if status == lifecycle.DELAYED and id not in shard.scheduled:
         yield f"job {id} is delayed, but not scheduled"
-    if status == lifecycle.CRONJOB and id not in service.scheduled and not (
+    if status == lifecycle.CRONJOB and id not in shard.scheduled and not (
             job.paused or job.broken or job.scheduledFor is None):
         yield f"cron job {id} is not scheduled"
 
@@ -103,12 +145,16 @@ def _faults_of(service, id, excused, sizes):
 def repair(service, now: int) -> None:
     """Make the books again from the jobs, in the present transaction."""
     held = service.leases.held()
-    places = service.index.places
-    service.index.__init__()
-    service.scheduled.__init__()
-    service.queue.lanes.clear()
-    while len(service.queue.inbox):
-        service.queue.inbox.pull()
+    places = dict(chain.from_iterable(
+        shard.index.places.items() for shard in service.shards))
+    for shard in service.shards:
+        shard.index.__init__()
+        shard.scheduled.__init__()
+        shard.queue.empty()
+    service.caps.__init__()
+    for lease in service.leases.values():
+        for name, slots in lease.slots.items():
+            service.caps.take(name, lease.name, slots)
     with clerk.Clerk(service, now) as books:
         for id in service.jobs:
             try:

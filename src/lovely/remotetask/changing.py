@@ -1,7 +1,8 @@
 """What can be changed of a job that waits, and of a schedule."""
-from lovely.remotetask import access, acts, clerk, clock, lifecycle
+from lovely.remotetask import access, acts, clock, lifecycle
 from lovely.remotetask.errors import BadOption, NoCronJob, NotWaiting
 from lovely.remotetask.job import CronJob
+from lovely.remotetask.limits import line_of
 from lovely.remotetask.missed import MISSED, OVERLAP
 from lovely.remotetask.options import JobOptions, one_of
 from lovely.remotetask.runtime import frames
@@ -29,7 +30,7 @@ class Changing:
         if "due" in facts and not facts["due"] and job.recordedStatus == lifecycle.DELAYED:
             raise BadOption("startAt", None, "to have it start at once, use runNow")
         if job.recordedStatus == lifecycle.QUEUED:
-            self.queue.remove(clerk.lane_of(job), job.key)
+            self.shards.of(job).queue.remove(line_of(job), job.key)
             facts["token"] = job.token + 1  # whoever has just taken it, lets it go
         job.amend(facts)
         self._announce(jobid)

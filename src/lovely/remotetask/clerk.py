@@ -6,6 +6,8 @@ drop a slip into the inbox; the clerk makes index, lanes and schedule agree.
 """
 import heapq
 import logging
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,17 +16,20 @@ from ZODB.POSException import POSError, POSKeyError
 from zodbpickle.pickle import PickleError
 from zope.event import notify
 
-from lovely.remotetask import clock, events, lifecycle
+from lovely.remotetask import clock, events, lifecycle, limits
 from lovely.remotetask.failure import in_log, marked, traceback_of
+from lovely.remotetask.filters import ALL as ALL_JOBS
+from lovely.remotetask.filters import Filter
 from lovely.remotetask.job import CronJob, Job
+from lovely.remotetask.limits import SUSPECT, Limit, line_of
 from lovely.remotetask.missed import ALL, ALLOW, QUEUE_ONE
 from lovely.remotetask.missed import due as due_instants
 from lovely.remotetask.settings import Settings
+from lovely.remotetask.store.queue import pack, unpack
 from lovely.remotetask.store.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
-SUSPECTS = "!suspects"  # the lane of jobs whose process died: they run alone
 DUE_LIMIT = 100         # scheduled jobs brought due per round; the queue gets its turn
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
 # What a record that is missing or damaged raises; all else is of the storage.
@@ -73,40 +78,76 @@ class Claim(NamedTuple):
 
     id: int
     token: int
-    lane: str
+    line: str
     key: tuple[int, int, int]
+    shard: int = 0
+
+
+class Want(NamedTuple):
+    """What a dispatcher asks for in one look.
+
+    wanted: how many jobs, at most; free: threads without work; ahead: how many of one
+    limit may be in hand beyond its slots; lines: {line: jobs in hand}; blocked: limits
+    whose slots are all in jobs that take long.
+    alone: nothing is in hand; None: suspects, which want that, are not waited for.
+    strays: shards that nobody seems to look after.  filter: which jobs; passed: {(shard,
+    line): key up to which none of them is there}, kept from one claim to the next.
+    """
+
+    wanted: int = 0
+    free: int = 0
+    ahead: int = 0
+    lines: Mapping[str, int] = {}
+    blocked: Collection[str] = ()
+    alone: bool | None = False
+    strays: Collection[int] = ()
+    filter: Filter = ALL_JOBS
+    passed: dict[tuple[int, str], int] = {}
 
 
 class Clerk:
     """The books of one service in one transaction, at one moment.
 
     base: the moment (microseconds) at which schedules that are new begin, where
-    the caller plays with time; None: the moment they were made.
+    the caller plays with time; None: the moment they were made.  shards: the numbers
+    of those whose books he keeps; None: all.
     """
 
-    def __init__(self, service, now: int, base: int | None = None):
+    def __init__(self, service, now: int, base: int | None = None,
+                 shards: Collection[int] | None = None):
         self.service = service
         self.now = now
         self.base = base
-        self.changes: dict[str, int] = {}
+        self.shards = [shard for shard in service.shards
+                       if shards is None or shard.number in shards]
+        self._changes: dict[int, dict[str, int]] = {}
 
     def __enter__(self):
         return self
 
     def __exit__(self, kind, error, traceback):
         if kind is None:
-            self.service.index.count(self.changes)
+            for number, changes in self._changes.items():
+                self.service.shards[number].index.count(changes)
+
+    def changes(self, shard) -> dict[str, int]:
+        """Differences of the counts of a shard, up to now."""
+        return self._changes.setdefault(shard.number, {})
 
     # -- folding in
 
     def empty_inbox(self, limit: int) -> int:
         """Settle what the slips name; how many jobs that were."""
-        inbox = self.service.queue.inbox
-        return self._settle_all(inbox.take(limit)) if len(inbox) else 0
+        settled = 0
+        for shard in self.shards:
+            inbox = shard.queue.inbox
+            if settled < limit and len(inbox):
+                settled += self._settle_all(inbox.take(limit - settled))
+        return settled
 
-    def shorten_inbox(self, limit: int) -> int:
+    def shorten_inbox(self, shard, limit: int) -> int:
         """Settle some that were added one by one: an adder's share of the work."""
-        return self._settle_all(self.service.queue.inbox.take_short(limit))
+        return self._settle_all(shard.queue.inbox.take_short(limit))
 
     def _settle_all(self, ids) -> int:
         ids = dict.fromkeys(ids)
@@ -124,44 +165,46 @@ class Clerk:
     def settle(self, job) -> None:
         """Put *job* where it belongs."""
         service, id = self.service, job.id
-        was = service.index.place(id)
+        shard = service.shards.of(job)
+        was = shard.index.place(id)
         if was is not None and was[0] == lifecycle.COMPLETED \
                 and job.recordedStatus not in lifecycle.FINISHED:
             # No job comes back from there but by an undo of the database.
             job.take_back(self.now)
-        service.index.enter(job, self.changes)
+        shard.index.enter(job, self.changes(shard))
         status = job.recordedStatus
         service.leases.forget(id, job.token)
         deadline = job.micros("deadline")
         if status == lifecycle.QUEUED:
             if deadline:
-                service.scheduled.put(id, deadline + 1)
+                shard.scheduled.put(id, deadline + 1)
             elif was is not None:
-                service.scheduled.remove(id)
+                shard.scheduled.remove(id)
             if was is not None:
-                self._leave_line(job, was, job.arrival)
+                self._leave_line(shard, job, was, job.arrival)
             if not service.isHeld(job):
-                service.queue.put(lane_of(job), job.key, job.token)
+                shard.queue.put(line_of(job), job.key, job.token)
         elif status == lifecycle.DELAYED:
             self._settle_delayed(job, is_new=was is None)
         elif status == lifecycle.CRONJOB:
             self._settle_cron(job, is_new=was is None)
         elif status in lifecycle.FINISHED:
             if deadline or was and was[0] in (lifecycle.DELAYED, lifecycle.CRONJOB):
-                service.scheduled.remove(id)
+                shard.scheduled.remove(id)
             if was is not None:
-                self._leave_line(job, was)
+                self._leave_line(shard, job, was)
             if was != (status, job.since):
                 self._tell_parent(job)
 
-    def _leave_line(self, job, was, arrival: int | None = None) -> None:
-        """Take a job out of the lanes, but for the place that it has from *arrival*:
+    def _leave_line(self, shard, job, was, arrival: int | None = None) -> None:
+        """Take a job out of the lines, but for the place that it has from *arrival*:
         it was queued, and perhaps cancelled and retried, since it was settled last."""
         if was[0] != lifecycle.QUEUED or was[1] == arrival:
             return
         for place in {was[1], job.arrival} - {arrival}:
-            for lane in (job.lane, SUSPECTS):
-                self.service.queue.remove(lane, (job.priority, place, job.id))
+            line = limits.line_name(job.lane, job.task, job.locks)
+            for name in (line, SUSPECT + line):
+                shard.queue.remove(name, (job.priority, place, job.id))
 
     def fold(self, lease, outcomes) -> None:
         """Settle what processors are through with, and let go of it.
@@ -174,7 +217,7 @@ class Clerk:
             self.tally(lease.name, outcomes)
         for outcome in outcomes:
             if outcome.simple and held.get(outcome.id, (None,))[0] == outcome.token:
-                self.settle_finished(outcome.id, outcome.status, outcome.since)
+                self.settle_finished(outcome)
             else:
                 self.look_at(outcome.id)
 
@@ -194,20 +237,25 @@ class Clerk:
             if job is not None and job.recordedStatus in lifecycle.FINISHED:
                 self.settle(job)
 
-    def settle_finished(self, id: int, status: str, since: int) -> None:
+    def settle_finished(self, outcome) -> None:
         """Settle a job that ended, by what its processor says; loads no job."""
-        was = self.service.index.place(id)
+        shard = self.service.shards[outcome.shard]
+        was = shard.index.place(outcome.id)
         if was is None:
-            self.look_at(id)
+            self.look_at(outcome.id)
         else:
-            self.service.index.move(id, was, (status, since), self.changes)
+            shard.index.move(outcome.id, was, (outcome.status, outcome.since),
+                             self.changes(shard))
 
     def _settle_delayed(self, job, is_new: bool) -> None:
         due = job.micros("due")
         if not due:
             due = self._start_of(job, is_new) + round(job.delay * 1_000_000)
             job.due = job.scheduledFor = clock.from_micros(due)
-        self.service.scheduled.put(job.id, due)
+        self._schedule(job).put(job.id, due)
+
+    def _schedule(self, job):
+        return self.service.shards.of(job).scheduled
 
     def _start_of(self, job, is_new: bool) -> int:
         """The moment from which a delay or a schedule counts."""
@@ -217,7 +265,7 @@ class Clerk:
 
     def _settle_cron(self, cron, is_new: bool) -> None:
         if cron.paused or cron.broken:
-            self.service.scheduled.remove(cron.id)
+            self._schedule(cron).remove(cron.id)
             return
         if cron.firedUpTo is None:
             cron.firedUpTo = self._start_of(cron, is_new)
@@ -240,9 +288,9 @@ class Clerk:
 
     def _await_next(self, cron) -> None:
         if cron.scheduledFor is None:
-            self.service.scheduled.remove(cron.id)
+            self._schedule(cron).remove(cron.id)
         else:
-            self.service.scheduled.put(cron.id, clock.to_micros(cron.scheduledFor))
+            self._schedule(cron).put(cron.id, clock.to_micros(cron.scheduledFor))
 
     def _tell_parent(self, job) -> None:
         cron = readable(self.service, job.parent) if job.isRun else None
@@ -266,15 +314,25 @@ class Clerk:
 
     def bring_due(self, limit: int = DUE_LIMIT) -> int:
         """Queue what has become due, and fire the cron jobs; how many."""
-        service = self.service
-        ids = service.scheduled.due(self.now, limit)
-        for id in ids:
-            service.scheduled.remove(id)  # whatever is wrong with it: not due for ever
-            job = readable(service, id)
-            if job is not None:
-                with guarding(job):
-                    self._bring(job)
-        return len(ids)
+        brought = 0
+        for shard in self.shards:
+            ids = shard.scheduled.due(self.now, max(0, limit - brought))
+            brought += len(ids)
+            for id in ids:
+                shard.scheduled.remove(id)  # whatever is wrong with it: not due for ever
+                job = readable(self.service, id)
+                if job is not None:
+                    with guarding(job):
+                        self._bring(job)
+        caps = self.service.caps
+        if caps.timed and caps.next_moment() <= self.now:
+            self._open(caps.due(self.now))
+        return brought
+
+    def _open(self, lines) -> None:
+        """Have parked lines, (shard, name), take part again."""
+        for number, line in lines:
+            self.service.shards[number].queue.open(line)
 
     def _bring(self, job) -> None:
         status = job.recordedStatus
@@ -346,7 +404,7 @@ class Clerk:
                   created=self.now)
         job.__parent__ = self.service
         for name in ("title", "priority", "tags", "concerns", "lane", "owner", "site",
-                     "timeout", "retries"):
+                     "timeout", "retries", "locks", "shard"):
             if name in cron.__dict__:
                 setattr(job, name, cron.__dict__[name])
         job.parent = cron.id
@@ -355,7 +413,7 @@ class Clerk:
         with guard(job):
             notify(events.JobAdded(job))
         with guard(job):
-            job.enqueue(self.service.queue.next_arrival(self.now)
+            job.enqueue(self.service.shards.of(job).queue.next_arrival(self.now)
                         if arrival is None else arrival)
         cron.note_run(instant, job)
         self.settle(job)
@@ -363,28 +421,51 @@ class Clerk:
 
     # -- taking out
 
-    def claim(self, lease, wanted: int, rooms: dict[str, int],
-              alone: bool | None) -> list[Claim]:
-        """Move up to *wanted* entries from the lanes to the lease, most urgent first.
+    def claim(self, lease, want: Want) -> list[Claim]:
+        """Move up to so many entries from the lines to the lease, most urgent first.
 
-        rooms: how many more of a lane may be taken, where that is limited.  alone:
-        nothing else is in hand; then, and only then, one suspect may be taken, and
-        while there are suspects nothing else is.  None: they are not waited for.
+        While there are suspects nothing else is taken, and of them one, when nothing
+        is in hand.
         """
-        queue = self.service.queue
-        if alone is not None and queue.lanes.get(SUSPECTS):
-            wanted, lanes = int(alone), [SUSPECTS]
-        else:
-            lanes = [name for name in queue.lanes
-                     if name != SUSPECTS and rooms.get(name, 1) > 0]
-        claims = list(_take(queue, lanes, wanted, rooms))
-        for claim in claims:
-            queue.remove(claim.lane, claim.key)
+        taking = Taking(self, lease, want)
+        suspects = want.alone is not None and any(
+            shard.queue.suspects() for shard in self.service.shards)
+        claims = taking.suspect() if suspects else taking.all()
         if lease is not None:
             lease.hold([(claim.id, claim.token, self.now) for claim in claims])
         return claims
 
-    def claim_fresh(self, name: str, wanted: int, widths) -> list[Claim]:
+    def trim(self, lease, lines: Mapping[str, int]) -> bool:
+        """Give back the slots of limits that what is in hand, {line: jobs}, does not
+        need; whether lines that waited for them take part again."""
+        if lease is None or not lease.slots:
+            return False
+        needed: Counter[str] = Counter()
+        for line, number in lines.items():
+            for limit in self.service.limitsOf(line):
+                needed[limit.name] += number
+        opened = False
+        for name, slots in lease.slots.items():
+            if needed[name] < slots:
+                waiting = self.service.caps.give_back(name, lease.name, needed[name])
+                self._open(waiting)
+                opened = opened or bool(waiting)
+                lease.take_slots(name, needed[name])
+        return opened
+
+    def reopen(self) -> None:
+        """Have all parked lines take part again: limits have changed."""
+        for shard in self.service.shards:
+            for line in list(shard.queue.parked):
+                shard.queue.open(line)
+
+    def free(self, lease) -> None:
+        """Give back all slots of a lease that ends."""
+        for name in lease.slots:
+            self._open(self.service.caps.give_back(name, lease.name))
+        lease.slots = {}
+
+    def claim_fresh(self, name: str, wanted: int, filter: Filter = ALL_JOBS) -> list[Claim]:
         """Take what was just added from the inbox at once, where nothing else waits.
 
         Only inbox and lease are written before the work begins: a third of the
@@ -392,29 +473,35 @@ class Clerk:
         readers find them on the lease.  Empty when there is more to think of.
         """
         service = self.service
-        inbox, lanes = service.queue.inbox, service.queue.lanes
-        runs, due = inbox.runs(), service.scheduled.next_moment()
-        number = sum(last - first + 1 for first, last in runs)
-        if not 0 < number <= wanted or any(map(bool, lanes.values())) \
-                or due is not None and due <= self.now:
+        found = [(shard, shard.queue.inbox.runs()) for shard in self.shards
+                 if len(shard.queue.inbox)]
+        number = sum(last - first + 1 for _, runs in found for first, last in runs)
+        if not 0 < number <= wanted:
             return []
+        for shard in service.shards:
+            due = shard.scheduled.next_moment()
+            if shard.queue or due is not None and due <= self.now:
+                return []
         # A job that was changed twice has two slips: one claim of it is enough.
-        ids = dict.fromkeys(id for first, last in runs for id in range(first, last + 1))
+        ids = dict.fromkeys(id for _, runs in found for first, last in runs
+                            for id in range(first, last + 1))
         jobs = [readable(service, id) for id in ids]
-        if not all(self._is_fresh(job, widths) for job in jobs):
+        if not all(self._is_fresh(job, filter) for job in jobs):
             return []
-        inbox.take(number)
-        claims = sorted((Claim(job.id, job.token, job.lane, job.key) for job in jobs),
-                        key=lambda claim: claim.key)
+        for shard, runs in found:
+            shard.queue.inbox.take(sum(last - first + 1 for first, last in runs))
+        claims = sorted((Claim(job.id, job.token, line_of(job), job.key, job.shard)
+                         for job in jobs), key=lambda claim: claim.key)
         lease = service.leases.open(name, self.now)
         lease.hold([(claim.id, claim.token, self.now) for claim in claims])
         return claims
 
-    def _is_fresh(self, job, widths) -> bool:
+    def _is_fresh(self, job, filter: Filter) -> bool:
         """Whether it waits, for the first time, for nothing but its turn."""
         return job is not None and job.recordedStatus == lifecycle.QUEUED \
-            and not job.suspect and job.deadline is None and job.lane not in widths \
-            and self.service.index.place(job.id) is None \
+            and not job.suspect and job.deadline is None \
+            and not self.service.limitsOf(line_of(job)) and filter.admits(job) \
+            and self.service.shards.of(job).index.place(job.id) is None \
             and not self.service.isHeld(job)
 
     def return_unstarted(self, lease, claims) -> None:
@@ -455,6 +542,7 @@ class Clerk:
     def rescue(self, lease, limit: int) -> int:
         """Give what a dead process held back to the queue; how many jobs."""
         held, lease.held, lease.dead = lease.held, {}, True
+        self.free(lease)
         for id, (token, claimed) in held.items():
             job = readable(self.service, id)
             if job is None:
@@ -490,24 +578,30 @@ class Clerk:
 
     def _strike(self, job) -> None:
         job.removed = True
-        service = self.service
-        service.index.remove(job, self.changes)
-        service.scheduled.remove(job.id)
+        service, shard = self.service, self.service.shards.of(job)
+        shard.index.remove(job, self.changes(shard))
+        shard.scheduled.remove(job.id)
         service.leases.forget(job.id)
         service.progress.pop(job.id, None)
         service.jobs.remove(job.id)
 
     def prune(self, limit: int) -> int:
         """Remove what was kept long enough or is too much, the oldest first."""
-        settings, index = service_settings(self.service), self.service.index
+        removed = 0
+        for shard in self.shards:
+            removed += self._prune(shard, limit - removed)
+        return removed
+
+    def _prune(self, shard, limit: int) -> int:
+        settings, index = service_settings(self.service), shard.index
         removed = 0
         if self.service.tallies is not None:
             self.service.tallies.prune(
                 self.now, {lease.name for lease in self.service.leases.values()})
         for status, option in PRUNED.items():
             days = getattr(settings, option)
-            most = settings.retain_count
-            surplus = index.sizes[status]() - most if most else 0
+            most = settings.retain_count // len(self.service.shards)
+            surplus = index.sizes[status]() - most if settings.retain_count else 0
             oldest: list[int] = []
             for since, id in index.oldest(status):
                 old = days and since < self.now - days * 86_400_000_000
@@ -517,7 +611,7 @@ class Clerk:
             for id in oldest:
                 job = readable(self.service, id)
                 if job is None:
-                    index.forget(id, self.changes)
+                    index.forget(id, self.changes(shard))
                 elif job.recordedStatus != status:
                     self.look_at(id)  # it was moved since, and its slip waits
                 else:
@@ -528,30 +622,174 @@ class Clerk:
         return removed
 
 
-def _take(queue, lanes, wanted, rooms):
-    """The *wanted* most urgent entries of some lanes, within the rooms left."""
-    rooms = dict(rooms)
-    heap = []
-    for name in lanes:
-        entries = queue.walk(name)
-        for key, _, token in entries:
-            heap.append((key, name, token, entries))
-            break
-    heapq.heapify(heap)
-    while heap and wanted > 0:
-        key, name, token, entries = heap[0]
-        yield Claim(key[2], token, name, key)
-        wanted -= 1
-        rooms[name] = rooms.get(name, wanted + 1) - 1
-        following = next(entries, None) if rooms[name] > 0 else None
-        if following is None:
-            heapq.heappop(heap)
-        else:
-            heapq.heapreplace(heap, (following[0], name, following[2], entries))
+class Taking:
+    """One claim: the most urgent entries of the open lines, within their limits."""
+
+    def __init__(self, clerk: Clerk, lease, want: Want):
+        self.service, self.now = clerk.service, clerk.now
+        self.lease, self.want = lease, want
+        self.shards = clerk.shards
+        self.left = want.wanted
+        self.free = want.free
+        self.looks = LOOKED_AT   # at jobs, where a filter wants that
+        self.struck: dict[tuple[int, str], list[int]] = {}
+        self.full: list[tuple[int, str]] = []  # lines to park
+        self.limits: dict[str, tuple[Limit, ...]] = {}
+        self.in_hand: Counter[str] = Counter()
+        for line, number in want.lines.items():
+            for limit in self._limits_of(line):
+                self.in_hand[limit.name] += number
+
+    def all(self) -> list[Claim]:
+        """From the own shards; from those of others when nothing waits there."""
+        claims = self._from(self.shards)
+        # What is claimed ahead shall not be taken out of the hands of those at home.
+        self.left = min(self.left, max(0, self.want.free - len(claims)))
+        if self.left:
+            own = {shard.number for shard in self.shards}
+            claims += self._from([shard for shard in self.service.shards
+                                  if shard.number not in own])
+        return claims
+
+    def suspect(self) -> list[Claim]:
+        """One suspect, if nothing else is in hand."""
+        if not self.want.alone or self.left <= 0:
+            return []
+        self.left = 1
+        return self._from(self.service.shards, suspects=True)
+
+    def _from(self, shards, suspects: bool = False) -> list[Claim]:
+        claims = list(self._take(shards, suspects))
+        for (number, line), keys in self.struck.items():
+            self.service.shards[number].queue.strike(line, keys)
+        for number, line in self.full:
+            self.service.shards[number].queue.park(line)
+        self.struck, self.full = {}, []
+        return claims
+
+    def _take(self, shards, suspects: bool) -> Iterator[Claim]:
+        """A merge of the lines by their keys; one joins when its head is reached.
+
+        The trees that are walked here are changed afterwards.
+        """
+        heads = heapq.merge(*map(_heads, shards))
+        upcoming = next(heads, None)
+        open_lines: list = []  # (packed key, shard, line, token, what follows)
+        while self.left > 0:
+            while upcoming is not None and (
+                    not open_lines or upcoming[0] <= open_lines[0][0]):
+                _, number, line = upcoming
+                upcoming = next(heads, None)
+                if line.startswith(SUSPECT) != suspects:
+                    continue
+                entries = self._entries(number, line)
+                for packed, token in entries:
+                    heapq.heappush(open_lines, (packed, number, line, token, entries))
+                    break
+            if not open_lines:
+                return
+            packed, number, line, token, entries = open_lines[0]
+            if not self._admit(number, line):
+                heapq.heappop(open_lines)
+                continue
+            self.left -= 1
+            self.struck.setdefault((number, line), []).append(packed)
+            key = unpack(packed)
+            yield Claim(key[2], token, line, key, number)
+            following = next(entries, None)
+            if following is None:
+                heapq.heappop(open_lines)
+            else:
+                heapq.heapreplace(
+                    open_lines, (following[0], number, line, following[1], entries))
+
+    def _entries(self, shard: int, line: str) -> Iterator[tuple[int, int]]:
+        """(packed key, token) of what this worker takes of a line."""
+        entries, filter = self.service.shards[shard].queue.lines[line], self.want.filter
+        if not filter:
+            yield from entries.items()
+            return
+        if not filter.admits_task(limits.parts(line)[1]):
+            return
+        start = self.want.passed.get((shard, line))
+        if filter.lowest is not None:
+            start = max(pack((filter.lowest, 0, 0)), start or 0)
+        none_yet = True
+        for packed, token in entries.items(start):
+            priority, _, id = unpack(packed)
+            if filter.highest is not None and priority > filter.highest:
+                return
+            if filter.tags is not None:
+                if self.looks <= 0:
+                    return
+                self.looks -= 1
+                job = readable(self.service, id)
+                if job is None or not filter.admits_tags(job.tags):
+                    if none_yet:
+                        self.want.passed[shard, line] = packed
+                    continue
+            none_yet = False
+            yield packed, token
+
+    def _limits_of(self, line: str) -> tuple[Limit, ...]:
+        if line not in self.limits:
+            self.limits[line] = self.service.limitsOf(line)
+        return self.limits[line]
+
+    def _admit(self, shard: int, line: str) -> bool:
+        """Whether one more of a line may be taken; takes slots where that needs them."""
+        found = self._limits_of(line)
+        if not found or self.lease is None and not self._is_full(found):
+            return True
+        caps, more = self.service.caps, []
+        for limit in found:
+            if limit.rate is not None:
+                if self.free <= 0:
+                    return False
+                if not caps.may_begin(limit, self.now):
+                    caps.wait_until(caps.free_at(limit, self.now), shard, line)
+                    self.full.append((shard, line))
+                    return False
+            if limit.width is None:
+                continue
+            taken = caps.taken(limit.name)
+            mine = taken.get(self._name, 0)
+            if self.in_hand[limit.name] < mine:
+                continue
+            full = sum(taken.values()) >= limit.width
+            if not full and self.free > 0:
+                more.append((limit.name, mine + 1))
+            elif full and not mine:
+                caps.wait(limit.name, shard, line)
+                self.full.append((shard, line))
+                return False
+            elif not mine or limit.name in self.want.blocked \
+                    or self.in_hand[limit.name] >= max(mine, self.want.ahead):
+                return False
+        for name, slots in more:
+            if self.lease is not None:
+                caps.take(name, self.lease.name, slots)
+                self.lease.take_slots(name, slots)
+        for limit in found:
+            self.in_hand[limit.name] += 1
+            if limit.rate is not None:
+                caps.begin(limit, self.now)
+        self.free -= 1
+        return True
+
+    @property
+    def _name(self) -> str:
+        return "" if self.lease is None else self.lease.name
+
+    def _is_full(self, found) -> bool:
+        return any(limit.width is not None and sum(
+            self.service.caps.taken(limit.name).values()) >= limit.width
+            or limit.rate is not None for limit in found)
 
 
-def lane_of(job) -> str:
-    return SUSPECTS if job.suspect else job.lane
+def _heads(shard) -> Iterator[tuple[int, int, str]]:
+    for packed, line in shard.queue.heads:
+        yield packed, shard.number, line
 
 
 def passed(deadline: int, now: int) -> bool:
@@ -571,9 +809,13 @@ class Round(NamedTuple):
     claims: list[Claim]
     folded: bool              # what was finished is in the books now
     gone: frozenset[tuple[int, int]]  # (id, token) in hand, but taken away meanwhile
-    widths: dict[str, int | None]
+    limits: dict[str, tuple[str, ...]]  # {line: names of limits} of what was claimed
+    slots: dict[str, int]     # of each limit that this worker may use
     more: bool                # there is more to fold in or bring due at once
     due_in: float | None      # seconds until the next scheduled job
+    strays: dict[int, object]  # foreign shards in which something waits: what it is
+    watched: frozenset[bytes]  # oids of what is changed when there is work
+    shared: bool              # other workers have shards of their own
     settings: Settings
 
 
@@ -582,7 +824,8 @@ def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:
     ones.  They are in the inbox, or on a lease."""
     ids: dict[int, None] = dict.fromkeys(service.leases.held())
     runs = []
-    for first, last in service.queue.inbox.runs():
+    for first, last in (run for shard in service.shards
+                        for run in shard.queue.inbox.runs()):
         if last - first < LOOKED_AT and len(ids) < LOOKED_AT:
             ids.update(dict.fromkeys(range(first, last + 1)))
         else:

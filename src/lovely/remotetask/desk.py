@@ -4,9 +4,9 @@ import time
 
 from zope.interface import implementer
 
-from lovely.remotetask import access, clerk, clock, lifecycle
+from lovely.remotetask import access, clerk, clock, lifecycle, limits
 from lovely.remotetask import task as tasks
-from lovely.remotetask.clerk import Clerk
+from lovely.remotetask.clerk import Clerk, Want
 from lovely.remotetask.errors import BadInput, BadOutput, NotMine, TaskError
 from lovely.remotetask.failure import Failure, in_log, marked, traceback_of
 from lovely.remotetask.interfaces import IServiceDesk
@@ -15,13 +15,15 @@ from lovely.remotetask.retry import policy_of
 from lovely.remotetask.runtime import frames, rescue
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import Outcome
+from lovely.remotetask.store.shards import SHARDS
 
 log = logging.getLogger(__name__)
 
 BULK = 500             # jobs settled in one commit of a dispatcher
 ALL = 1_000_000
 LONGEST_PAUSE = 1e9    # seconds to another attempt, whatever a policy says
-WIDTHS_SECONDS = 1.0   # how long the widths of the lanes are remembered
+LIMITS_SECONDS = 1.0   # how long the limits that tasks declare are remembered
+CALL_SECONDS = 0.05    # from one call for help to the next, at least
 FRESH = 20             # jobs that may be on a lease before they are in the books
 
 
@@ -29,48 +31,103 @@ FRESH = 20             # jobs that may be on a lease before they are in the book
 class Desk:
     """The part of a TaskService that runs jobs."""
 
-    _v_widths = None
+    _v_limits = None
+    _v_called = float("-inf")
 
     # -- processing by threads
 
-    def dispatch(self, name, finished=(), fold=False, wanted=0, rooms=None, alone=False,
-                 unstarted=(), in_hand=(), known=(), rescuing=False):
+    def dispatch(self, name, finished=(), fold=False, want=None, unstarted=(),
+                 in_hand=(), known=(), rescuing=False):
         """The clerk's round for the dispatcher of that name: see IServiceDesk."""
         now = clock.micros()
-        claims, folded = [], False
+        want = want or Want()
+        claims, folded, wanted = [], False, want.wanted
         if self._upgrade is not None and self._upgrade.advance():
             wanted = 0  # first all that was queued, for the sake of its order
-        with Clerk(self, now) as books:
-            if rescuing:
-                for lost in rescue.lost(self.leases, self._p_jar.db(),
-                                        self.effectiveSettings().lease_seconds):
-                    log.warning("process %s on %s is gone, %s jobs go back to the queue",
-                                lost.pid, lost.host, len(lost.held))
-                    books.rescue(lost, self.effectiveSettings().crash_limit)
+        if rescuing:
+            self._keep_house(now)
+        home = self._home(name, want.strays)
+        with Clerk(self, now, shards=home) as books:
             lease = self.leases.get(name)
             if lease is not None:
                 books.return_unstarted(lease, unstarted)
                 books.return_strays(lease, {*known, *(each.id for each in finished)})
             if wanted > 0 and not (fold or rescuing) and len(finished) < FRESH:
-                claims = books.claim_fresh(name, min(wanted, FRESH), self.laneWidths())
+                claims = books.claim_fresh(name, min(wanted, FRESH), want.filter)
             settled = 0 if claims else books.empty_inbox(BULK)
             brought = 0 if claims else books.bring_due()
-            work = wanted > 0 and any(map(bool, self.queue.lanes.values()))
+            work = wanted > 0 and any(shard.queue for shard in self.shards)
             if finished and (fold or work or settled or brought):
                 books.fold(lease, finished)
                 folded = True
+                if books.trim(lease, want.lines):
+                    work = wanted > 0
             if not claims and (work or wanted > 0 and folded):
                 if lease is None:
                     lease = self.leases.open(name, now)
-                claims = books.claim(lease, wanted, self._rooms(rooms or {}), alone)
+                claims = books.claim(lease, want._replace(wanted=wanted))
+            if home is not None and settled:
+                self._call_others(books)
         return clerk.Round(
             claims, folded,
             # Whoever takes a job away drops a slip; another process may find it first.
             self._gone(in_hand) if settled or rescuing else frozenset(),
-            self._widths(claims),
-            settled >= BULK or brought >= clerk.DUE_LIMIT or len(self.queue.inbox) > 0
-            or self._upgrade is not None,
-            self._due_in(now), self.effectiveSettings())
+            self._limits_by_line(claims), {} if lease is None else lease.slots,
+            settled >= BULK or brought >= clerk.DUE_LIMIT or self._upgrade is not None
+            or any(len(shard.queue.inbox) for shard in books.shards),
+            self._due_in(now, books.shards), self._strays(now, home),
+            self.watched(name), home is not None, self.effectiveSettings())
+
+    def _keep_house(self, now):
+        """Give back what the dead held, and see how many share the work."""
+        with Clerk(self, now) as books:
+            for lost in rescue.lost(self.leases, self._p_jar.db(),
+                                    self.effectiveSettings().lease_seconds):
+                log.warning("process %s on %s is gone, %s jobs go back to the queue",
+                            lost.pid, lost.host, len(lost.held))
+                books.rescue(lost, self.effectiveSettings().crash_limit)
+        self.shards.use(SHARDS if len(self.leases.workers()) > 1 else 1)
+
+    def _home(self, name, strays=()):
+        """Numbers of the shards whose books a worker keeps; None: of all."""
+        workers = self.leases.workers()
+        if len(self.shards) == 1 or name not in workers or len(workers) == 1:
+            return None
+        place, number = workers.index(name), len(workers)
+        home = {shard.number for shard in self.shards
+                if shard.number % number == place % len(self.shards)}
+        return home | set(strays)
+
+    def _strays(self, now, home):
+        """{shard of others: what waits there for its worker}."""
+        found = {}
+        for shard in () if home is None else self.shards:
+            if shard.number not in home:
+                due = shard.scheduled.next_moment()
+                slip = shard.queue.inbox.first()
+                if slip is not None or due is not None and due < now:
+                    found[shard.number] = slip, due
+        return found
+
+    def _call_others(self, books):
+        """Tell workers that have nothing to do of what this one leaves in its lines."""
+        now = time.monotonic()
+        for shard in books.shards:
+            if shard.queue and now - self._v_called > CALL_SECONDS:
+                shard.queue.signal.change(1)
+                self._v_called = now
+                return
+
+    def watched(self, name):
+        """The oids of what is changed when there is work for this worker."""
+        home = self._home(name)
+        found = [self._p_oid, self.shards._p_oid]
+        for shard in self.shards:
+            if home is None or shard.number in home:
+                found.append(shard.queue.inbox._p_oid)
+            else:
+                found.append(shard.queue.signal._p_oid)
+        return frozenset(found)
 
     def _gone(self, in_hand):
         jobs = ((id, token, clerk.readable(self, id)) for id, token in in_hand)
@@ -79,30 +136,34 @@ class Desk:
             if job is None or job.token != token or job.recordedStatus not in (
                 lifecycle.QUEUED, lifecycle.PROCESSING))
 
-    def _due_in(self, now):
-        due = self.scheduled.next_moment()
+    def _due_in(self, now, shards):
+        moments = [shard.scheduled.next_moment() for shard in shards]
+        moments.append(self.caps.next_moment())
+        due = min((moment for moment in moments if moment is not None), default=None)
         return None if due is None else (due - now) / 1_000_000
 
-    def _rooms(self, rooms):
-        """Rooms left, also in lanes that the dispatcher has not met yet."""
-        return {**{lane: width for lane, width in self.laneWidths().items()}, **rooms}
+    def _limits_by_line(self, claims):
+        found = {}
+        for line in {claim.line for claim in claims}:
+            names = tuple(limit.name for limit in self.limitsOf(line)
+                          if limit.width is not None)
+            if names:
+                found[line] = names
+        return found
 
-    def _widths(self, claims):
-        widths = self.laneWidths()
-        return {claim.lane: widths[claim.lane] for claim in claims
-                if claim.lane in widths}
+    def limitsOf(self, line):
+        """The limits that hold for the jobs of a line of the queue."""
+        return limits.of_line(line, self.knownLimits())
 
-    def laneWidths(self):
-        """{lane: how many of its jobs run at once in a process}, where limited."""
+    def knownLimits(self):
+        """{name: Limit} of lanes and tasks: what is set here over what tasks declare."""
         now = time.monotonic()
-        if self._v_widths is None or now - self._v_widths[0] > WIDTHS_SECONDS:
-            widths = {}
-            for task in self.getAvailableTasks().values():
-                lane, width = tasks.lane_of(task)
-                if width is not None:
-                    widths[lane] = min(width, widths.get(lane, width))
-            self._v_widths = now, widths
-        return self._v_widths[1]
+        found = self._v_limits
+        if found is None or found[0] is not self.limits \
+                or now - found[1] > LIMITS_SECONDS:
+            declared = tasks.limits_of(self.getAvailableTasks())
+            found = self._v_limits = (self.limits, now, {**declared, **self.limits})
+        return found[2]
 
     def runJob(self, claim, context, worker="", start_once=None):
         """One attempt, up to the commit: see IServiceDesk.
@@ -219,6 +280,7 @@ class Desk:
                     pass  # it ended, or was moved, at the same moment
                 books.look_at(claim.id)
             if close:
+                books.free(lease)
                 left, lease.held = lease.held, {}
                 for id in left:
                     books.look_at(id)
@@ -273,7 +335,7 @@ class Desk:
             with Clerk(self, moment, base) as books:
                 books.empty_inbox(ALL)
                 books.bring_due()
-                claims = books.claim(None, 1, {}, alone=True)
+                claims = books.claim(None, Want(1, 1, alone=True))
             if not claims:
                 return False
             claim = claims[0]
@@ -289,10 +351,10 @@ class Desk:
         moment, _ = _moment(now)
         if self._upgrade is not None:
             return True  # there is something to do, and what that is will be seen
-        if any(map(bool, self.queue.lanes.values())):
+        if any(shard.queue for shard in self.shards):
             return True
-        due = self.scheduled.next_moment()
-        if due is not None and due <= moment:
+        due = [shard.scheduled.next_moment() for shard in self.shards]
+        if any(each is not None and each <= moment for each in due):
             return True
         ids, runs = clerk.unfolded(self)
         return bool(runs) or any(
@@ -307,9 +369,9 @@ class Desk:
             books.empty_inbox(ALL)
             books.bring_due()
             claims = []
-            if any(map(bool, self.queue.lanes.values())):
+            if any(shard.queue for shard in self.shards):
                 lease = self.leases.open(rescue.BY_HAND, moment)
-                claims = books.claim(lease, 1, {}, alone=True)
+                claims = books.claim(lease, Want(1, 1, alone=True))
         return claims[0].id if claims else None
 
     def claimByHand(self, jobid):
@@ -317,7 +379,7 @@ class Desk:
         job = self.getJob(jobid)
         if job.recordedStatus not in (lifecycle.QUEUED, lifecycle.PROCESSING):
             return None
-        return clerk.Claim(job.id, job.token, clerk.lane_of(job), job.key)
+        return clerk.Claim(job.id, job.token, limits.line_of(job), job.key, job.shard)
 
     def settleByHand(self, outcomes, moment=None, base=None):
         """Bring into the books what was run by hand."""
@@ -328,7 +390,7 @@ class Desk:
             for outcome in outcomes:
                 job = self.jobs.get(outcome.id)
                 if job is not None:
-                    self.queue.remove(clerk.lane_of(job), job.key)
+                    self.shards.of(job).queue.remove(limits.line_of(job), job.key)
                     books.settle(job)
             books.tally(rescue.BY_HAND, outcomes)
 

@@ -26,8 +26,10 @@ class ITask(Interface):
     These attributes are read when they are there, else the default stands:
     `retries` (attempts after the first; None: what the retry policy says),
     `timeout` (seconds an attempt may run; None: no limit), `lane` (name of the
-    lane its jobs wait in; ''), `laneWidth` (how many jobs of that lane run at
-    once in a process; None: no limit), `atMostOnce` (False; True: after a crash
+    lane its jobs belong to; ''), `laneWidth` (how many jobs of that lane run at once,
+    `concurrency` (how many jobs of this task) and `rate` ('100/h': how many of them
+    begin in any such period), each in all processes together; None: no limit), `group`
+    (how many of its jobs that wait together may share one transaction), `atMostOnce` (False; True: after a crash
     the job ends in error instead of running again, and after an error too unless the
     task says how often it is tried), `permission` (its id; whoever adds a job needs
     it, and the job's owner again when it runs; None), `doc`.
@@ -209,11 +211,22 @@ class ITaskService(Interface):
         No job is made.  Errors of the task are raised.
         """
 
+    def setLimit(name, width=None, rate=None):
+        """Limit what runs in all processes together, instead of what tasks declare.
+
+        name: 'lane:…' or 'task:…'.  width: how many of its jobs run at once; rate:
+        '100/h', '5/10s' or (number, seconds), how many begin in any such period.
+        Neither: what the tasks declare holds again.  Raises BadOption.
+        """
+
+    def limitsInUse():
+        """{name: (slots in use, slots, lines of jobs that wait for one)}."""
+
     # -- adding
 
     def add(task, input=None, startLater=False, *, title="", priority=10, delay=None,
             startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
-            retries=None, owner=None):
+            retries=None, locks=(), owner=None):
         """Make a job and return its number.
 
         Part of the caller's transaction: it is queued when that commits.
@@ -222,7 +235,9 @@ class ITaskService(Interface):
         start time): not after, it ends `cancelled` with reason `expired`.
         priority: smaller is more urgent.  concerns: objects of the database that
         `jobsFor` finds it by, beside those in the input.  timeout, retries:
-        instead of the task's own.  owner: id of another principal than the present
+        instead of the task's own.  locks: names of which it holds each while it runs,
+        so that of all jobs that name one only one runs at a time, or
+        {name: how many at a time}.  owner: id of another principal than the present
         one, to run as; that needs the permission to act for others, and is noted.
 
         Raises NotAllowed where the task wants a permission that the present
@@ -254,7 +269,7 @@ class ITaskService(Interface):
     def addCronJob(task, input=None, minute=(), hour=(), dayOfMonth=(), month=(),
                    dayOfWeek=(), delay=None, *, schedule=None, timezone=None,
                    missed="once", overlap="skip", title="", priority=10, tags=(),
-                   concerns=(), timeout=None, retries=None, owner=None):
+                   concerns=(), timeout=None, retries=None, locks=(), owner=None):
         """Make a job that runs at certain times, and return its number.
 
         Tuples of numbers as in ICronJob, in UTC unless a timezone (IANA name) is
@@ -546,13 +561,12 @@ class ITaskService(Interface):
 class IServiceDesk(Interface):
     """The verbs of the runtime: it calls each in a transaction of its own."""
 
-    def dispatch(name, finished=(), fold=False, wanted=0, rooms=None, alone=False,
-                 unstarted=(), in_hand=(), known=(), rescuing=False):
+    def dispatch(name, finished=(), fold=False, want=None, unstarted=(), in_hand=(),
+                 known=(), rescuing=False):
         """The clerk's round for the dispatcher of that name: a clerk.Round.
 
-        finished: outcomes to fold in, at the latest when *fold* is true.  wanted: so
-        many jobs are claimed at most; rooms: {lane: how many more}; alone: nothing is in
-        hand.  unstarted: claims to put back.  in_hand: (id, token) of what runs; known:
+        finished: outcomes to fold in, at the latest when *fold* is true.  want: what to
+        claim, a clerk.Want.  unstarted: claims to put back.  in_hand: (id, token) of what runs; known:
         all ids that the dispatcher has.  rescuing: look for leases of the dead too.
         """
 

@@ -101,6 +101,8 @@ class Job(Persistent):
     owner = site = parent = None
     timeout = retries = None
     reason = None
+    locks: tuple[tuple[str, int], ...] = ()  # (name, how many may hold it at once)
+    shard = 0          # the one that keeps its books
     arrival = 0        # microseconds; its place in line among equal priorities
     token = 0
     startedCount = failures = crashes = handbacks = 0

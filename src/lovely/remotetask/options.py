@@ -1,5 +1,5 @@
 """The options of one add, checked before anything is stored."""
-from lovely.remotetask import access, clock
+from lovely.remotetask import access, clock, limits
 from lovely.remotetask import task as tasks
 from lovely.remotetask.errors import BadOption
 from lovely.remotetask.failure import clean
@@ -18,7 +18,7 @@ class JobOptions:
 
     def __init__(self, service, task, *, title="", priority=DEFAULT_PRIORITY, delay=None,
                  startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
-                 retries=None, owner=None):
+                 retries=None, locks=(), owner=None):
         self.service, self.task = service, task
         self.limit = service.effectiveSettings().input_limit
         if not isinstance(priority, int) or priority not in PRIORITIES:
@@ -46,7 +46,7 @@ class JobOptions:
         self.facts = {name: value for name, value in dict(
             title=title, priority=priority, tags=tags, timeout=timeout, retries=retries,
             owner=access.owner_for(service, owner), site=frames.present_site(service),
-            lane=tasks.lane_of(task)[0]).items()
+            lane=tasks.lane_of(task), locks=limits.locks(locks)).items()
             if value != getattr(Job, name)}
         self.for_somebody = "" if owner in (None, frames.present_owner()) \
             else f"for {owner}"

@@ -187,6 +187,13 @@ class Reading(Finding):
                 found[id] = job
         return sorted(found.values(), key=lambda job: (job.created, job.id), reverse=True)
 
+    def limitsInUse(self):
+        """See ITaskService"""
+        known = self.knownLimits()
+        return {name: (sum(holders.values()),
+                       known[name].width if name in known else None, len(waiting))
+                for name, holders, waiting in self.caps.items()}
+
     def madeBy(self, jobid, limit=50):
         """See ITaskService"""
         waiting, _ = clerk.unfolded(self)

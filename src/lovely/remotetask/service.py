@@ -1,6 +1,8 @@
 """`TaskService`: the verbs, in the order of a job's life."""
 import uuid
 from contextlib import nullcontext
+from itertools import groupby
+from operator import itemgetter
 
 from BTrees.LOBTree import LOBTree
 from persistent import Persistent
@@ -10,15 +12,18 @@ from zope.event import notify
 from zope.interface import implementer
 
 from lovely.remotetask import (
-    access, acts, audit, clerk, clock, events, lifecycle, processor, settings, upgrade)
+    access, acts, audit, clerk, clock, events, lifecycle, limits, processor, settings,
+    upgrade)
+from lovely.remotetask import task as tasks
 from lovely.remotetask.changing import Changing
 from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.crew import Crew
 from lovely.remotetask.desk import ALL, Desk
 from lovely.remotetask.errors import (
-    BadStatus, IllegalMove, NoCronJob, NotAtItsEnd, UnknownTask)
+    BadOption, BadStatus, IllegalMove, NoCronJob, NotAtItsEnd, UnknownTask)
 from lovely.remotetask.interfaces import ITask, ITaskService
 from lovely.remotetask.job import CronJob, Job
+from lovely.remotetask.limits import Limit
 from lovely.remotetask.missed import MISSED, OVERLAP
 from lovely.remotetask.once import Once
 from lovely.remotetask.options import CronOptions, JobOptions, one_of
@@ -29,11 +34,11 @@ from lovely.remotetask.runtime import frames
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.wakeup import ring_after_commit
 from lovely.remotetask.startup import bootStrapSubscriber, getAutostartServiceNames
-from lovely.remotetask.store.index import Index
+from lovely.remotetask.store.caps import Caps
 from lovely.remotetask.store.jobs import Jobs
 from lovely.remotetask.store.leases import Leases
-from lovely.remotetask.store.queue import BUSY_FOLD, FOLD, Queue
-from lovely.remotetask.store.scheduled import Scheduled
+from lovely.remotetask.store.queue import BUSY_FOLD, FOLD
+from lovely.remotetask.store.shards import Shards
 from lovely.remotetask.store.wishes import Wishes
 from lovely.remotetask.waiting import Waiting
 
@@ -50,6 +55,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
     jobClass = Job
 
     settings: dict[str, object] = {}  # never changed in place; `configure` replaces it
+    limits: dict[str, Limit] = {}     # the same; `setLimit` replaces it
     leftOut = None   # what of release 0.5 could not be read
     trail = None     # what people did; made with the first thing
     tallies = None   # what was done by workers; likewise
@@ -59,9 +65,8 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
     def __init__(self):
         self.uuid = uuid.uuid4().hex
         self.jobs = Jobs()
-        self.queue = Queue()
-        self.scheduled = Scheduled()
-        self.index = Index()
+        self.shards = Shards()
+        self.caps = Caps()
         self.leases = Leases()
         self.wished = Wishes()
         self.progress = LOBTree()
@@ -93,6 +98,11 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         """Numbers of the jobs that stand where release 0.5 put them."""
         return () if self._upgrade is None else self._upgrade.unmoved()
 
+    @property
+    def index(self):
+        """What can be read of the index of all jobs."""
+        return self.shards.index
+
     # -- tasks and settings
 
     def getAvailableTasks(self):
@@ -121,6 +131,22 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         acts.note(self, "configure", detail=", ".join(
             f"{name}={'default' if value is None else value}"
             for name, value in values.items()))
+
+    def setLimit(self, name, width=None, rate=None):
+        """See ITaskService"""
+        kind, _, rest = str(name).partition(":")
+        if kind not in ("lane", "task") or not rest:
+            raise BadOption("name", name, "'lane:…' or 'task:…'")
+        if width is not None and not tasks.is_width(width):
+            raise BadOption("width", width, "1 or more, or None")
+        limit = Limit(name, None if width is None else int(width), limits.rate(rate))
+        kept = {key: each for key, each in self.limits.items() if key != name}
+        if limit.width is not None or limit.rate is not None:
+            kept[name] = limit
+        self.limits = kept
+        with Clerk(self, clock.micros()) as books:
+            books.reopen()
+        ring_after_commit(self)
 
     def effectiveSettings(self):
         """The settings in force: those stored here over those of the process."""
@@ -156,9 +182,12 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         self._ready()
         now = clock.micros()
         ids = self.jobs.new_ids(len(packed))
-        for id, (stored, objects) in zip(ids, packed):
+        places = self._places(task, facts, len(ids))
+        for id, (stored, objects), shard in zip(ids, packed, places):
             job = self.jobClass(id, task, stored, created=now)
             facts.give(job, objects, now)
+            if shard:
+                job.shard = shard
             self._store(job)
             if startLater:
                 continue
@@ -166,11 +195,26 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
             if due > now:
                 job.delay_until(due)
             else:
-                job.enqueue(self.queue.next_arrival(now))
-        self._announce(ids[0], ids[-1])
+                job.enqueue(self.shards[0].queue.next_arrival(now))
+        for shard, run in groupby(zip(places, ids), itemgetter(0)):
+            run = list(run)
+            self._announce(run[0][1], run[-1][1], shard)
         if facts.for_somebody:
             acts.note(self, "add", *ids, detail=facts.for_somebody, also_in_tasks=True)
         return list(ids)
+
+    def _places(self, task, facts, number):
+        """The shards of so many new jobs of one kind, neighbours side by side."""
+        shards = self.shards
+        key = None
+        if shards.spread > 1:
+            key = limits.spread_key(
+                facts.facts.get("lane", ""), task,
+                facts.facts.get("locks", ()), self.knownLimits())
+        if shards.spread == 1 or number == 1 or key is not None:
+            return [shards.choose(key)] * number
+        first, size = shards.choose(), -(-number // shards.spread)
+        return [(first + position // size) % shards.spread for position in range(number)]
 
     def addCronJob(self, task, input=None, minute=(), hour=(), dayOfMonth=(), month=(),
                    dayOfWeek=(), delay=None, *, schedule=None, timezone=None,
@@ -188,8 +232,10 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
                       created=now)
         job.missed, job.overlap = missed, overlap
         facts.give(job, objects, now)
+        if shard := self.shards.choose():
+            job.shard = shard
         self._store(job)
-        self._announce(job.id)
+        self._announce(job.id, shard=shard)
         acts.note(self, "add cron job", job.id, detail=facts.for_somebody,
                   also_in_tasks=bool(facts.for_somebody))
         return job.id
@@ -215,16 +261,18 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         self.jobs.add(job)
         notify(events.JobAdded(job))
 
-    def _announce(self, first, last=None):
+    def _announce(self, first, last=None, shard=None):
         """Have a clerk look at these jobs, and wake him once this is committed."""
-        inbox = self.queue.inbox
+        if shard is None:
+            shard = self.shards.of(self.jobs[first]).number
+        inbox = self.shards[shard].queue.inbox
         inbox.drop(first, last)
         # While a dispatcher is there, it is the one to fold.  A service that is not
         # stored yet waits for it: what its jobs concern has no oid to be found by.
         if self._p_jar is not None and \
                 len(inbox) > (BUSY_FOLD if self.leases else FOLD):
             with Clerk(self, clock.micros()) as books:
-                books.shorten_inbox(FOLD)
+                books.shorten_inbox(self.shards[shard], FOLD)
         ring_after_commit(self)
 
     # -- steering
@@ -239,7 +287,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         if due > now:
             job.delay_until(due)
         else:
-            job.enqueue(self.queue.next_arrival(now))
+            job.enqueue(self.shards[0].queue.next_arrival(now))
         self._announce(jobid)
         acts.note(self, "start", jobid)
         return True
@@ -260,7 +308,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         if job.recordedStatus not in (lifecycle.ERROR, lifecycle.CANCELLED) \
                 or isinstance(job, CronJob) and not job.delay:
             raise IllegalMove(job, lifecycle.QUEUED)
-        job.requeue(self.queue.next_arrival(clock.micros()))
+        job.requeue(self.shards[0].queue.next_arrival(clock.micros()))
         self._announce(jobid)
         acts.note(self, "retry", jobid)
 
@@ -303,7 +351,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         self._ready(jobid)
         job = self.getJob(jobid)
         if isinstance(job, CronJob):
-            self.scheduled.remove(jobid)
+            self.shards.of(job).scheduled.remove(jobid)
             job.firedUpTo = None
             self._announce(jobid)
             acts.note(self, "reschedule", jobid)
@@ -337,7 +385,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
             return run.id
         if job.recordedStatus not in (lifecycle.STARTLATER, lifecycle.DELAYED):
             raise IllegalMove(job, lifecycle.QUEUED)
-        job.enqueue(self.queue.next_arrival(now))
+        job.enqueue(self.shards[0].queue.next_arrival(now))
         self._announce(jobid)
         acts.note(self, "run now", jobid)
         return jobid

@@ -127,8 +127,7 @@ def waiting_for_unknown_tasks(service) -> dict[str, int]:
     newest, the cron jobs, and those that the books do not know yet.
     """
     known, index = service.getAvailableTasks(), service.index
-    facets = index.facets.keys(("task",), ("task\0",), excludemax=True)
-    unknown = [task for _, task in facets if task not in known]
+    unknown = [task for task in index.values("task") if task not in known]
     fresh, runs = clerk.unfolded(service)
     ids = set(islice(chain(fresh, (first for first, _ in runs)), LOOKED_AT))
     if unknown:

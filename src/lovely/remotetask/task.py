@@ -6,14 +6,18 @@ from functools import cache
 import zope.component
 from zope.interface import implementer
 
+from lovely.remotetask import limits
 from lovely.remotetask.errors import BadOption, TaskError
 from lovely.remotetask.failure import in_log
 from lovely.remotetask.interfaces import ITask
+from lovely.remotetask.limits import Limit
 from lovely.remotetask.retry import RetryPolicy, backoff
 
 log = logging.getLogger(__name__)
 
 __all__ = ["RetryPolicy", "SimpleTask", "TaskError", "backoff", "context", "task"]
+
+GROUP_LIMIT = 1_000
 
 _running: contextvars.ContextVar = contextvars.ContextVar(
     "lovely.remotetask.context", default=None)
@@ -43,7 +47,8 @@ class SimpleTask:
 
     def __init__(self, func, inputSchema=None, outputSchema=None, *,
                  wantsContext=False, retries=None, retryPolicy=None, timeout=None,
-                 lane="", laneWidth=None, atMostOnce=False, permission=None, doc=None):
+                 lane="", laneWidth=None, concurrency=None, rate=None, group=None,
+                 atMostOnce=False, permission=None, doc=None):
         if not callable(func):
             raise BadOption("func", func, "it must be callable")
         if timeout is not None and not timeout > 0:
@@ -52,6 +57,10 @@ class SimpleTask:
             raise BadOption("lane", lane, "a text")
         if laneWidth is not None and not (lane and is_width(laneWidth)):
             raise BadOption("laneWidth", laneWidth, "1 or more, and only with a lane")
+        if concurrency is not None and not is_width(concurrency):
+            raise BadOption("concurrency", concurrency, "1 or more")
+        if group is not None and not (is_width(group) and group <= GROUP_LIMIT):
+            raise BadOption("group", group, f"1 to {GROUP_LIMIT} jobs in a transaction")
         if retries is not None and not (isinstance(retries, int) and retries >= 0):
             raise BadOption("retries", retries, "a whole number from 0 on, or None")
         if permission is not None and not (isinstance(permission, str) and permission):
@@ -65,6 +74,9 @@ class SimpleTask:
         self.timeout = timeout
         self.lane = lane
         self.laneWidth = laneWidth
+        self.concurrency = concurrency
+        self.rate = limits.rate(rate)
+        self.group = group
         self.atMostOnce = atMostOnce
         self.permission = permission
         self.doc = doc or func.__doc__ or ""
@@ -80,28 +92,59 @@ class SimpleTask:
 
 
 def lane_of(task):
-    """(name, width) of the lane of a task; a width of None is no limit.
-
-    What cannot be a lane or a width counts for nothing, and is logged once: a task
-    may be any object, and all services of the process meet it.
-    """
+    """The name of the lane of a task; '' where that cannot be a lane."""
     lane = getattr(task, "lane", None) or ""
-    width = getattr(task, "laneWidth", None)
-    named = isinstance(lane, str)
-    if named and (width is None or lane and is_width(width)):
-        return lane, width
-    _tell_of_lane(type(task).__qualname__, in_log(repr(lane)), in_log(repr(width)))
-    return (lane if named else ""), None
+    return lane if isinstance(lane, str) else ""
+
+
+def limits_of(available):
+    """{name: Limit} that tasks, {name: task}, declare for themselves and their lanes.
+
+    Of several widths of a lane the smallest holds.  What cannot be a limit counts for
+    nothing, and is logged once: a task may be any object, and all services of the
+    process meet it.
+    """
+    found = {}
+    for name, task in available.items():
+        lane, width = lane_of(task), _width(task, "laneWidth")
+        if width is not None and lane:
+            key = f"lane:{lane}"
+            before = found.get(key, Limit(key)).width
+            found[key] = Limit(key, width if before is None else min(width, before))
+        elif width is not None:
+            _tell_of_limit(type(task).__qualname__, "laneWidth", "without a lane")
+        most, rate = _width(task, "concurrency"), _rate(task)
+        if most is not None or rate is not None:
+            found[f"task:{name}"] = Limit(f"task:{name}", most, rate)
+    return found
+
+
+def _width(task, attribute):
+    width = getattr(task, attribute, None)
+    if width is None or is_width(width):
+        return None if width is None else int(width)
+    _tell_of_limit(type(task).__qualname__, attribute, in_log(repr(width)))
+    return None
+
+
+def _rate(task):
+    given = getattr(task, "rate", None)
+    try:
+        return limits.rate(given)
+    except BadOption:
+        _tell_of_limit(type(task).__qualname__, "rate", in_log(repr(given)))
+        return None
 
 
 def is_width(width):
-    return isinstance(width, (int, float)) and width >= 1
+    return isinstance(width, (int, float)) and not isinstance(width, bool) \
+        and 1 <= width < limits.MOST
 
 
 @cache
-def _tell_of_lane(task, lane, width):
-    log.error("task of %s: lane %s with laneWidth %s is ignored; a lane is a text, a "
-              "width is 1 or more and belongs to a lane", task, lane, width)
+def _tell_of_limit(task, attribute, value):
+    log.error("task of %s: %s %s is ignored; a lane is a text, a width is a number from 1 "
+              "on, a rate is '100/h' or (number, seconds)", task, attribute, value)
 
 
 def task(name, **options):

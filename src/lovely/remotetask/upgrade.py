@@ -63,7 +63,7 @@ class LeftOut(Persistent):
 
 def is_old(state) -> bool:
     """Whether release 0.5 has stored this state of a service."""
-    return isinstance(state, dict) and "jobs" in state and "index" not in state
+    return isinstance(state, dict) and "jobs" in state and "leases" not in state
 
 
 def pending(service) -> "Upgrade | None":

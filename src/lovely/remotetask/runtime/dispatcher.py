@@ -20,10 +20,11 @@ from functools import partial
 from ZODB.DB import DB
 
 from lovely.remotetask import lifecycle
-from lovely.remotetask.clerk import SUSPECTS, Claim, Round
+from lovely.remotetask.clerk import Claim, Round, Want
 from lovely.remotetask.errors import ServiceGone, StorageClosed
 from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.filters import ALL, Filter
+from lovely.remotetask.limits import SUSPECT
 from lovely.remotetask.runtime import engine, rescue, watch
 from lovely.remotetask.runtime.attendance import Attendance
 from lovely.remotetask.runtime.context import JobContext
@@ -39,6 +40,8 @@ AHEAD_SECONDS = 0.1   # claimed ahead: as many jobs as are done in this time
 LOW = 4               # others are claimed when a quarter of that is left
 SUSPECT_SECONDS = 60  # after so long in what is in hand, suspects are waited for no more
 GONE_TRIES = 3        # looks that find no service at its path: it was removed
+STRAY_SECONDS = 0.2   # after so long others look after what waits in a worker's shard
+PASSED_SECONDS = 10.0  # so long what a worker does not take is not looked at again
 RETURN_SECONDS = 0.5  # after so long in one job, what was claimed ahead goes back
 RESCUE_SECONDS = 1.0
 PRUNE_SECONDS = 0.1   # rest between two batches: adders that meet one must repeat
@@ -114,16 +117,21 @@ class Dispatcher:
         self.low: int | None = None         # so few ahead: claim others
         self.mean: float | None = None      # seconds a job takes, of late
         self.number = 0
-        self.widths: dict[str, int | None] = {}
+        self.limits: dict[str, tuple[str, ...]] = {}  # line -> names of its limits
+        self.allowed: dict[str, int] = {}   # slots of each limit that may be used here
+        self.listener = InvalidationListener(self.bell)
+        self.strays: dict[int, tuple[object, float]] = {}  # shard -> what waits, since
         self.conflict_tries = 5
         self.conflicts = 0                  # in all, for who asks
         self.done_count = self._told = 0    # _told: of how many others know
         self._rescued = self._pruned = float("-inf")
         self._stop_by: float | None = None
         self._missed = 0                    # looks in a row that found no service
-        self._blocked: set[str] = set()     # lanes that are full for long
+        self._blocked: set[str] = set()     # limits that are reached for long
         self.filter = filter                # which jobs it takes
         self.takes = str(filter)
+        self.passed: dict[tuple[int, str], int] = {}  # line -> none for it up to there
+        self._passed_since = 0.0
         self.state = ""                     # '' takes jobs; else why it does not
         self.attendance = Attendance(self)
 
@@ -131,10 +139,10 @@ class Dispatcher:
 
     def __call__(self) -> None:
         self.attendance.begin()
-        publication = listener = None
+        publication = None
         try:
             publication = self.publication = Publication(self.db, self.path, self.closed)
-            listener = self._listen()
+            self._listen()
             engine.warn(self.db)
             log.debug("dispatcher %s of %s begins", self.name, "/".join(self.path))
             while True:
@@ -151,8 +159,7 @@ class Dispatcher:
             self.closed.set()
             with self.lock:
                 self.lock.notify_all()
-            if listener is not None:
-                listener.detach()
+            self.listener.detach()
             self.attendance.end()
             if publication is not None:
                 publication.abort()
@@ -177,18 +184,15 @@ class Dispatcher:
         self.running = False
         self.bell.ring()
 
-    def _listen(self) -> InvalidationListener | None:
+    def _listen(self) -> None:
         service = self.publication.begin("look")
         listen(self.db, service._p_oid, self.bell)
         self._settings: Settings = service.effectiveSettings()
         self.conflict_tries = self._settings.conflict_tries
-        inbox = service.queue.inbox._p_oid
+        watched = service.watched(self.name)
         self.publication.abort()
-        if rescue.exclusive(self.db) or inbox is None:
-            return None
-        listener = InvalidationListener(self.bell)
-        listener.attach(self.db, (inbox,))
-        return listener
+        if not rescue.exclusive(self.db):
+            self.listener.attach(self.db, watched)
 
     def _look_safely(self) -> float | None:
         """Seconds until the next look; None at the end."""
@@ -222,7 +226,7 @@ class Dispatcher:
         if not self.running:
             return self._wind_up(now)
         unstarted = self._overtaken(now)
-        wanted, rooms, alone = self._wanted()
+        want = self._wanted()
         with self.lock:
             in_hand = [(worker.claim.id, worker.claim.token)
                        for worker in self.workers if worker.claim is not None]
@@ -230,12 +234,12 @@ class Dispatcher:
             finished = [outcome for _, outcome in self.finished]
             stale = bool(self.finished) and (
                 now - self.finished[0][0] >= FOLD_SECONDS
-                or any(each.status in lifecycle.WAITING for each in finished))
+                or any(each.status in lifecycle.WAITING for each in finished)
+                or self._idle_slots(want.lines))
         rescuing = now - self._rescued >= RESCUE_SECONDS
         round: Round = self.publication.transact(
-            "dispatch", self.name, finished=finished, fold=stale, wanted=wanted,
-            rooms=rooms, alone=alone, unstarted=unstarted, in_hand=in_hand, known=known,
-            rescuing=rescuing)
+            "dispatch", self.name, finished=finished, fold=stale, want=want,
+            unstarted=unstarted, in_hand=in_hand, known=known, rescuing=rescuing)
         self._missed = 0
         if rescuing:
             self._rescued = now
@@ -246,35 +250,40 @@ class Dispatcher:
                 for _ in finished:
                     self.finished.popleft()
             self.ahead = sorted(self.ahead + round.claims, key=lambda claim: claim.key)
-            self.widths.update(round.widths)
+            self.limits.update(round.limits)
+            self.allowed = round.slots
             self._man()
             self.lock.notify_all()
+        self._note_strays(round.strays, now)
+        self.listener.watched = round.watched
         self._stop_those(round.gone, now)
         self._end_overdue(now)
         self._prune(now)
         return self._nap(now, round)
 
-    def _wanted(self) -> tuple[int, dict[str, int], bool | None]:
-        """How many to claim, how many of each lane of limited width, and whether
-        nothing at all is in hand.
+    def _wanted(self) -> Want:
+        """What to claim.
 
-        That is None when what is in hand has been there for so long that suspects,
+        `alone` is None when what is in hand has been there for so long that suspects,
         which want to be alone, are waited for no more.
         """
         now = time.monotonic()
-        if self.state:
-            return 0, {}, False
         with self.lock:
             busy = [worker.claim for worker in self.workers if worker.claim is not None]
             in_hand = busy + self.ahead
+            lines = Counter(claim.line for claim in in_hand)
+            strays = [shard for shard, (_, since) in self.strays.items()
+                      if now - since >= STRAY_SECONDS]
+            if self.state:
+                return Want(lines=lines, strays=strays)
             alone: bool | None = not in_hand
             if busy and not self.ahead and all(
                     worker.claim is None or now - worker.since > SUSPECT_SECONDS
                     for worker in self.workers):
                 alone = None
-            elif any(claim.lane == SUSPECTS for claim in in_hand):
-                return 0, {}, False
-            free = self.slots - len(busy)
+            elif any(line.startswith(SUSPECT) for line in lines):
+                return Want(lines=lines, strays=strays)
+            free = max(0, self.slots - len(busy))
             ahead = 0
             if self.mean is not None:
                 ahead = min(self._settings.prefetch,
@@ -283,43 +292,66 @@ class Dispatcher:
             wanted = free + ahead - len(self.ahead)
             if len(self.ahead) > ahead // LOW + free:
                 wanted = 0
-            # What waits for room in its lane is no work for the threads that are free.
-            wanted = max(wanted, free - self._startable(busy))
-            rooms = {}
-            for lane, width in self.widths.items():
-                if width is not None:
-                    busy_there = sum(claim.lane == lane for claim in in_hand)
-                    most = width if ahead == 0 or lane in self._blocked \
-                        else max(width, ahead // 2)
-                    rooms[lane] = max(0, most - busy_there)
-            return max(wanted, 0), rooms, alone
+            # What waits for a slot of its limit is no work for the threads that are free.
+            idle = max(0, free - self._startable(busy))
+            if now - self._passed_since > PASSED_SECONDS:
+                self.passed, self._passed_since = {}, now
+            return Want(max(wanted, idle, 0), idle, ahead // 2, lines, self._blocked,
+                        alone, strays, self.filter, self.passed)
 
     def _startable(self, busy: Iterable[Claim]) -> int:
-        """How many of the jobs claimed ahead have room in their lanes."""
-        there = Counter(claim.lane for claim in busy)
+        """How many of the jobs claimed ahead have slots of their limits."""
+        used = self._used(busy)
         startable = 0
         for claim in self.ahead:
-            width = self.widths.get(claim.lane)
-            if width is None or there[claim.lane] < width:
-                there[claim.lane] += 1
+            if self._has_room(claim, used):
+                used.update(self.limits.get(claim.line, ()))
                 startable += 1
         return startable
+
+    def _used(self, claims: Iterable[Claim]) -> Counter[str]:
+        """{limit: how many of these jobs it holds for}."""
+        return Counter(name for claim in claims
+                       for name in self.limits.get(claim.line, ()))
+
+    def _has_room(self, claim: Claim, used: Counter[str]) -> bool:
+        return all(used[name] < self.allowed.get(name, 0)
+                   for name in self.limits.get(claim.line, ()))
+
+    def _idle_slots(self, lines: Counter[str]) -> bool:
+        """Whether slots are held that what is in hand does not need."""
+        if not self.allowed:
+            return False
+        needed: Counter[str] = Counter()
+        for line, number in lines.items():
+            for name in self.limits.get(line, ()):
+                needed[name] += number
+        return any(needed[name] < slots for name, slots in self.allowed.items())
 
     def _overtaken(self, now: float) -> list[Claim]:
         """What was claimed ahead of a job that takes long: others may take it."""
         with self.lock:
-            slow = [worker.claim.lane for worker in self.workers
+            slow = [worker.claim for worker in self.workers
                     if worker.claim is not None and now - worker.since > RETURN_SECONDS]
-            self._blocked = {lane for lane, width in self.widths.items()
-                             if width is not None and slow.count(lane) >= width}
+            used = self._used(slow)
+            self._blocked = {name for name, number in used.items()
+                             if number >= self.allowed.get(name, 0)}
             everybody = len(slow) >= self.slots or bool(self.state)
             unstarted = [claim for claim in self.ahead
-                         if everybody or claim.lane in self._blocked]
+                         if everybody or not self._blocked.isdisjoint(
+                             self.limits.get(claim.line, ()))]
             if unstarted:
                 self.ahead = [claim for claim in self.ahead if claim not in unstarted]
             if everybody and unstarted and not self.state:
                 self.mean = RETURN_SECONDS
             return unstarted
+
+    def _note_strays(self, found: dict[int, object], now: float) -> None:
+        """Keep since when the same waits in the shards of others."""
+        before = self.strays
+        self.strays = {shard: before[shard] if shard in before
+                       and before[shard][0] == what else (what, now)
+                       for shard, what in found.items()}
 
     def _man(self) -> None:
         """Have a thread for each job at hand, up to the number of slots."""
@@ -392,6 +424,8 @@ class Dispatcher:
                 max(0.0, self._pruned + self._settings.retain_interval - now)]
         if round.due_in is not None:
             naps.append(max(round.due_in, 0.0))
+        if round.shared:
+            naps.append(STRAY_SECONDS)
         with self.lock:
             if self.finished:
                 naps.append(max(0.0, self.finished[0][0] + FOLD_SECONDS - now))
@@ -456,11 +490,12 @@ class Dispatcher:
                 self.lock.wait()
 
     def _pick(self) -> Claim | None:
+        if self.ahead and not self.limits.get(self.ahead[0].line):
+            return self.ahead.pop(0)
+        used = self._used(
+            worker.claim for worker in self.workers if worker.claim is not None)
         for position, claim in enumerate(self.ahead):
-            width = self.widths.get(claim.lane)
-            if width is None or width > sum(
-                    worker.claim is not None and worker.claim.lane == claim.lane
-                    for worker in self.workers):
+            if self._has_room(claim, used):
                 return self.ahead.pop(position)
         return None
 
@@ -477,9 +512,9 @@ class Dispatcher:
             self.done_count += 1
             worker.claim = None
             self.finished.append((now, outcome))
-            hungry = not self.ahead or bool(self.widths)
-            if self.widths:
-                self.lock.notify_all()  # its lane has room again
+            hungry = not self.ahead or bool(self.allowed)
+            if self.allowed:
+                self.lock.notify_all()  # its limits have room again
         if hungry or not self.running:
             self.bell.ring()
 

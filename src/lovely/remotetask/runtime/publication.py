@@ -46,6 +46,7 @@ class Outcome(NamedTuple):
     since: int = 0
     simple: bool = False  # it ended, and nobody but the index needs to know
     note: str = ""        # for the log, after the commit
+    shard: int = 0        # in which its books are
     task: str = ""
     conflicts: int = 0    # how often the attempt was repeated
     waited: int = 0       # microseconds in line, and at work
@@ -57,7 +58,7 @@ class Outcome(NamedTuple):
         finished = status in lifecycle.FINISHED
         ended = job.micros("completed") if finished else clock.micros()
         return cls(
-            job.id, token, status, job.since, note=note, task=job.task,
+            job.id, token, status, job.since, note=note, shard=job.shard, task=job.task,
             conflicts=conflicts, ran=max(0, ended - started) if started else 0,
             waited=max(0, started - job.arrival) if started and job.arrival else 0,
             simple=finished and not job.isRun and job.deadline is None)

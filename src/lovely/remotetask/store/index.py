@@ -176,7 +176,7 @@ class Index(Persistent):
         entries = self.facets.get(facet)
         return entries is not None and entries.has(created, id)
 
-    def values(self, kind: str, limit: int) -> list[str]:
+    def values(self, kind: str, limit: int | None = None) -> list[str]:
         """What jobs can be found by: the tasks, owners or tags there are, up to *limit*."""
         return [value for _, value in islice(
             self.facets.keys((kind,), (kind + "\0",), excludemax=True), limit)]

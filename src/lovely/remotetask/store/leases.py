@@ -46,6 +46,7 @@ class Lease(Persistent):
 
     beat = 0
     dead = False
+    slots: dict[str, int] = {}  # of limits; never changed in place
 
     def __init__(self, name: str, now: int):
         self.name = name
@@ -70,6 +71,11 @@ class Lease(Persistent):
         if claimed:  # a look that finds nothing writes nothing
             self.held = {**self.held, **claimed}
             self.beat += 1  # for nothing: it is written anyway
+
+    def take_slots(self, name: str, slots: int) -> None:
+        """Have so many slots of a limit; 0: none."""
+        kept = {key: number for key, number in self.slots.items() if key != name}
+        self.slots = {**kept, name: slots} if slots else kept
 
     def release(self, claims) -> None:
         """Let go of (id, token); what is held with another token stays."""
@@ -113,6 +119,11 @@ class Leases(Persistent):
 
     def close(self, name: str) -> None:
         self._leases.pop(name, None)
+
+    def workers(self) -> list[str]:
+        """The names of the workers that take jobs, in order."""
+        return [lease.name for lease in self._leases.values()
+                if lease.registration.threads and not lease.registration.state]
 
     def forget(self, id: int, token: int | None = None) -> None:
         """Let go of a job wherever it is held, with another token than this."""

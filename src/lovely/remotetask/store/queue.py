@@ -1,8 +1,8 @@
-"""The inbox (zc.queue) and the ordered lanes behind it (BTrees).
+"""The inbox (zc.queue) and the ordered lines behind it (BTrees).
 
 Whoever adds or changes a job drops a slip into the inbox: "look at this job
 again".  The clerk empties the inbox and puts the job where it belongs.  Puts
-merge with puts and with pulls, so adders meet nobody; the lanes have one kind of
+merge with puts and with pulls, so adders meet nobody; the lines have one kind of
 writer, the clerk.
 """
 import random
@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from heapq import merge
 
 import zc.queue
-from BTrees.OOBTree import OOBTree
+from BTrees.Length import Length
+from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
+from lovely.remotetask.limits import SUSPECT, WIDTH, is_bounded
 from lovely.remotetask.store.jobs import ID_BITS, LARGEST
 
 MOMENT_BITS = 60  # microseconds since 1970, for 36,000 years
@@ -32,6 +34,10 @@ class Inbox(zc.queue.Queue):
     def drop(self, first: int, last: int | None = None) -> None:
         last = first if last is None else last
         self.put((random.getrandbits(40) << ID_BITS | first) << ID_BITS | last)
+
+    def first(self) -> int | None:
+        """The slip that waits the longest, whatever it says; None without."""
+        return next(iter(self), None)
 
     def runs(self) -> list[tuple[int, int]]:
         """(first id, last id) of each slip."""
@@ -77,8 +83,8 @@ def _read(slip: int) -> tuple[int, int]:
     return slip >> ID_BITS & LARGEST, slip & LARGEST
 
 
-class Lane(OOBTree):
-    """A key of a lane is one integer: priority, arrival, id.
+class Line(OOBTree):
+    """A key of a line is one integer: priority, arrival, id.
 
     As tuples the keys took three times as long to be written, and leaves of 30
     were split too often.
@@ -89,9 +95,14 @@ class Lane(OOBTree):
 
 
 class Queue(Persistent):
-    """What is to be run now: per lane, (priority, arrival, id) -> token.
+    """What is to be run now: per line, (priority, arrival, id) -> token.
 
-    Lanes hold numbers only: walking them loads no job.  An entry whose job is not
+    A line holds the jobs that are alike to whoever claims: of one lane, task and set
+    of locks.  The heads of the lines that are open stand in order, so a claim finds
+    the most urgent without looking at the others; a line whose limit is reached is
+    parked, out of the way, however long it is.
+
+    Lines hold numbers only: walking them loads no job.  An entry whose job is not
     queued with that token any more is stale, and dropped when it is met.
     """
 
@@ -99,42 +110,109 @@ class Queue(Persistent):
 
     def __init__(self):
         self.inbox = Inbox()
-        self.lanes = OOBTree()  # name -> Lane
+        self.lines = OOBTree()    # name -> Line
+        self.heads = OOTreeSet()  # (first key, name) of each line that is open
+        self.parked = OOBTree()   # name -> a number that changes with each put
+        self.signal = Length()    # changed to call workers that have nothing to do
+
+    def empty(self) -> None:
+        """Forget everything, slips too."""
+        while len(self.inbox):
+            self.inbox.pull()
+        self.lines.clear()
+        self.heads.clear()
+        self.parked.clear()
+
+    def __bool__(self) -> bool:
+        """Whether there is something to claim."""
+        return bool(self.heads)
 
     def next_arrival(self, now: int) -> int:
         """A place in line: *now*, but later than any given out here before."""
         self._v_arrival = max(now, self._v_arrival + 1)
         return self._v_arrival
 
-    def put(self, lane: str, key: tuple[int, int, int], token: int) -> None:
-        if lane not in self.lanes:
-            self.lanes[lane] = Lane()
-        self.lanes[lane][_pack(key)] = token
+    def put(self, name: str, key: tuple[int, int, int], token: int) -> None:
+        line = self.lines.get(name)
+        if line is None:
+            line = self.lines[name] = Line()
+        packed = pack(key)
+        if name in self.parked:
+            # Opening it at the same moment must meet this, or nobody would find it.
+            self.parked[name] += 1
+        else:
+            first = line.minKey() if line else None
+            if first is None or packed < first:
+                self._set_head(name, first, packed)
+        line[packed] = token
 
-    def remove(self, lane: str, key: tuple[int, int, int]) -> None:
-        entries = self.lanes.get(lane)
-        if entries is not None:
-            entries.pop(_pack(key), None)
+    def remove(self, name: str, key: tuple[int, int, int]) -> None:
+        self.strike(name, [pack(key)])
 
-    def has(self, lane: str, key: tuple[int, int, int]) -> int | None:
-        entries = self.lanes.get(lane)
-        return None if entries is None else entries.get(_pack(key))
+    def strike(self, name: str, packed_keys: list[int]) -> None:
+        """Take entries out of a line."""
+        line = self.lines.get(name)
+        if not line:
+            return
+        first = line.minKey()
+        for packed in packed_keys:
+            line.pop(packed, None)
+        now_first = line.minKey() if line else None
+        if now_first == first:
+            return
+        if name not in self.parked:
+            self._set_head(name, first, now_first)
+        if now_first is None and is_bounded(name):
+            del self.lines[name]  # there may be as many of them as keys
+            self.parked.pop(name, None)
 
-    def walk(self, lane: str) -> Iterator[tuple]:
-        """(key, lane, token) of one lane, the most urgent first."""
-        for packed, token in self.lanes[lane].items():
-            yield _unpack(packed), lane, token
+    def _set_head(self, name: str, before: int | None, now: int | None) -> None:
+        if before is not None and (before, name) in self.heads:
+            self.heads.remove((before, name))
+        if now is not None:
+            self.heads.add((now, name))
+
+    def park(self, name: str) -> None:
+        """Set a line aside until `open`."""
+        line = self.lines.get(name)
+        if line is not None and name not in self.parked:
+            self._set_head(name, line.minKey() if line else None, None)
+            self.parked[name] = 0
+
+    def open(self, name: str) -> None:
+        """Have a parked line take part again."""
+        if self.parked.pop(name, None) is not None:
+            line = self.lines.get(name)
+            if line:
+                self.heads.add((line.minKey(), name))
+
+    def has(self, name: str, key: tuple[int, int, int]) -> int | None:
+        """The token of an entry; None without."""
+        line = self.lines.get(name)
+        return None if line is None else line.get(pack(key))
+
+    def suspects(self) -> list[str]:
+        """The open lines of jobs that are to run alone."""
+        return [name for name in self.lines.keys(SUSPECT, WIDTH, excludemax=True)
+                if name not in self.parked]
+
+    def walk(self, name: str) -> Iterator[tuple]:
+        """(key, line, token) of one line, the most urgent first."""
+        for packed, token in self.lines[name].items():
+            yield unpack(packed), name, token
 
     def entries(self) -> Iterator[tuple]:
-        """(key, lane, token) of all lanes, the most urgent first."""
-        return merge(*map(self.walk, self.lanes))
+        """(key, line, token) of all lines, the most urgent first."""
+        return merge(*map(self.walk, self.lines))
 
 
-def _pack(key: tuple[int, int, int]) -> int:
+def pack(key: tuple[int, int, int]) -> int:
+    """(priority, arrival, id) as one integer of the same order."""
     priority, arrival, id = key
     return (priority << MOMENT_BITS | arrival) << ID_BITS | id
 
 
-def _unpack(packed: int) -> tuple[int, int, int]:
+def unpack(packed: int) -> tuple[int, int, int]:
+    """(priority, arrival, id) of a packed key."""
     moment = packed >> ID_BITS
     return moment >> MOMENT_BITS, moment & MOMENT_MASK, packed & LARGEST

@@ -226,7 +226,7 @@ class ServiceCase(unittest.TestCase):
     def wait_settled(self):
         """Wait until nothing is in hand or to be folded in; then the books agree."""
         self.wait_for(lambda: not self.service.leases.held()
-                      and not len(self.service.queue.inbox), "for the books")
+                      and not len(self.service.shards[0].queue.inbox), "for the books")
         self.assertEqual(self.service.check(), [])
 
     def wait_logged(self, text, level=logging.DEBUG):

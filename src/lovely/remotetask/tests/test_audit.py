@@ -6,6 +6,7 @@ from zope.component.testing import setUp, tearDown
 
 from lovely.remotetask import clock
 from lovely.remotetask.clerk import Clerk
+from lovely.remotetask.limits import line_of
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
@@ -57,19 +58,19 @@ class Faults(unittest.TestCase):
 
     def spoil_lane(self):
         job = self.job(self.queued)
-        self.service.queue.remove("", job.key)
+        self.service.shards[0].queue.remove(line_of(job), job.key)
 
     def spoil_lane_of_nobody(self):
-        self.service.queue.put("", (10, 1, 4711), 1)
+        self.service.shards[0].queue.put("\x1fecho", (10, 1, 4711), 1)
 
     def spoil_schedule(self):
-        self.service.scheduled.remove(self.delayed)
+        self.service.shards[0].scheduled.remove(self.delayed)
 
     def spoil_cron(self):
-        self.service.scheduled.remove(self.cron)
+        self.service.shards[0].scheduled.remove(self.cron)
 
     def spoil_schedule_of_a_finished_job(self):
-        self.service.scheduled.put(self.done, 1)
+        self.service.shards[0].scheduled.put(self.done, 1)
 
     def spoil_job(self):
         self.service.jobs.remove(self.done)

@@ -15,6 +15,7 @@ from ZEO.Exceptions import ClientDisconnected
 from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ConflictError, StorageError
 
+from lovely.remotetask.clerk import Want
 from lovely.remotetask import lifecycle, processor
 from lovely.remotetask.processor import MultiProcessor
 from lovely.remotetask.runtime import dispatcher
@@ -219,7 +220,7 @@ class AtMostOnce(FaultCase):
         ran = []
         self.task("once", ran.append, atMostOnce=True)
         jobid = self.add("once")
-        self.service.dispatch("dead", wanted=1, alone=True)
+        self.service.dispatch("dead", want=Want(1, 1, alone=True))
         transaction.commit()
         self.start()
         self.wait_status(jobid)
@@ -254,7 +255,7 @@ class AtMostOnce(FaultCase):
 
     def test_it_is_known_by_its_start_though_its_task_is_gone(self):
         jobid = self.add("effect")
-        claim, = self.service.dispatch("dead", wanted=1, alone=True).claims
+        claim, = self.service.dispatch("dead", want=Want(1, 1, alone=True)).claims
         self.service.startOnce(claim)
         transaction.commit()
         self.start()

@@ -2,6 +2,7 @@
 from transaction.interfaces import TransientError
 from ZODB.utils import get_pickle_metadata
 
+from lovely.remotetask.clerk import Want
 from lovely.remotetask import lifecycle
 from lovely.remotetask.runtime import rescue
 from lovely.remotetask.tests.support import ServiceCase
@@ -32,10 +33,10 @@ class FreshJobs(ServiceCase):
 
     def test_the_claim_of_a_fresh_job_writes_inbox_and_lease_only(self):
         first = self.add("nothing")
-        self.dispatch(wanted=1)           # makes the lease
+        self.dispatch(want=Want(1, 1))           # makes the lease
         self.add("nothing")
         before = self.db.storage.lastTransaction()
-        self.assertEqual(len(self.dispatch(wanted=1, known={first}).claims), 1)
+        self.assertEqual(len(self.dispatch(want=Want(1, 1), known={first}).claims), 1)
         records = [get_pickle_metadata(record.data)[1]
                    for transaction in self.db.storage.iterator(before)
                    if transaction.tid > before for record in transaction]
@@ -43,15 +44,15 @@ class FreshJobs(ServiceCase):
         self.give_back()
 
     def test_a_fresh_job_in_hand_is_counted_and_listed(self):
-        jobid = self.add("nothing", tags=("red",), concerns=(self.service.queue,))
-        self.dispatch(wanted=1)
+        jobid = self.add("nothing", tags=("red",), concerns=(self.service.shards[0].queue,))
+        self.dispatch(want=Want(1, 1))
         self.assertIsNone(self.service.index.place(jobid))
         self.assertEqual(self.service.counts()[lifecycle.PROCESSING], 1)
         self.assertEqual(self.service.queueLength(), 0)
         for found in (self.service.listJobs(tag="red")[0],
                       self.service.listJobs(status="processing")[0],
                       self.service.listJobs(task="nothing")[0],
-                      self.service.jobsFor(self.service.queue)):
+                      self.service.jobsFor(self.service.shards[0].queue)):
             self.assertEqual([job.id for job in found], [jobid])
         self.assertEqual(self.service.listJobs(status="queued")[0], [])
         self.assertEqual(self.service.check(), [])
@@ -59,11 +60,11 @@ class FreshJobs(ServiceCase):
 
     def test_a_fresh_job_that_was_not_begun_returns_to_its_lane(self):
         jobids = [self.add("nothing") for _ in range(3)]
-        claims = self.dispatch(wanted=3).claims
+        claims = self.dispatch(want=Want(3, 3)).claims
         self.dispatch(unstarted=claims[1:], known={claims[0].id})
         self.assertEqual(self.service.check(), [])
         self.assertEqual(self.service.queueLength(), 2)
-        again = self.dispatch(wanted=3, known={claims[0].id}).claims
+        again = self.dispatch(want=Want(3, 3), known={claims[0].id}).claims
         self.assertEqual([claim.id for claim in again], jobids[1:])
         self.give_back()
         self.assertEqual(self.service.counts()[lifecycle.QUEUED], 3)
@@ -71,7 +72,7 @@ class FreshJobs(ServiceCase):
     def test_fresh_jobs_are_claimed_in_the_order_of_their_urgency(self):
         slow = self.add("nothing", priority=20)
         first, urgent = self.add("nothing"), self.add("nothing", priority=1)
-        claims = self.dispatch(wanted=5).claims
+        claims = self.dispatch(want=Want(5, 5)).claims
         self.assertEqual([claim.id for claim in claims], [urgent, first, slow])
         self.give_back()
 
@@ -79,7 +80,7 @@ class FreshJobs(ServiceCase):
         waiting = [self.add("nothing") for _ in range(3)]
         self.dispatch()                   # the books know of them
         late = self.add("nothing")
-        claims = self.dispatch(wanted=2).claims
+        claims = self.dispatch(want=Want(2, 2)).claims
         self.assertEqual([claim.id for claim in claims], waiting[:2])
         self.assertEqual(self.service.index.place(late)[0], lifecycle.QUEUED)
         self.give_back()
@@ -88,16 +89,16 @@ class FreshJobs(ServiceCase):
         jobid = self.add("nothing")
         self.service.cancel(jobid)
         self.connection.transaction_manager.commit()
-        self.assertEqual(self.dispatch(wanted=1).claims, [])
+        self.assertEqual(self.dispatch(want=Want(1, 1)).claims, [])
         self.assertEqual(self.service.index.place(jobid)[0], lifecycle.CANCELLED)
 
     def test_a_fresh_job_that_is_cancelled_and_retried_is_claimed_anew(self):
         jobid = self.add("nothing")
-        old, = self.dispatch(wanted=1).claims
+        old, = self.dispatch(want=Want(1, 1)).claims
         self.service.cancel(jobid)
         self.service.retry(jobid)
         self.connection.transaction_manager.commit()
-        new, = self.dispatch(wanted=1, known={jobid}).claims
+        new, = self.dispatch(want=Want(1, 1), known={jobid}).claims
         self.assertEqual((new.id, new.token), (jobid, old.token + 1))
         self.assertEqual(self.service.leases.held()[jobid][0], new.token)
         self.assertEqual(self.service.check(), [])
@@ -108,8 +109,8 @@ class FreshJobs(ServiceCase):
         self.add("nothing")
         with self.assertRaises(TransientError):
             with self.elsewhere() as service:
-                self.assertEqual(len(service.dispatch("another", wanted=1).claims), 1)
-                self.assertEqual(len(self.dispatch(wanted=1).claims), 1)
+                self.assertEqual(len(service.dispatch("another", want=Want(1, 1)).claims), 1)
+                self.assertEqual(len(self.dispatch(want=Want(1, 1)).claims), 1)
         self.give_back()
 
 
@@ -121,7 +122,7 @@ class LongInboxes(ServiceCase):
         self.task("nothing", lambda input: None)
 
     def slips(self):
-        return self.service.queue.inbox.runs()
+        return self.service.shards[0].queue.inbox.runs()
 
     def settled(self):
         return len(self.service.index.places)

@@ -6,6 +6,7 @@ run is taken apart: it begins, others may commit, and then it commits or meets t
 conflict.  A plain dictionary says what must be the case after each step.
 """
 import unittest
+from collections import Counter
 
 import ZODB
 from BTrees.OOBTree import OOBTree
@@ -20,7 +21,8 @@ from zope.component import provideUtility
 from zope.component.testing import setUp, tearDown
 
 from lovely.remotetask import clock, lifecycle
-from lovely.remotetask.clerk import SUSPECTS
+from lovely.remotetask.clerk import Want
+from lovely.remotetask.limits import SUSPECT
 from lovely.remotetask.errors import IllegalMove, NotMine, TaskError, UnknownJob
 from lovely.remotetask.failure import Failure
 from lovely.remotetask.interfaces import ITask
@@ -133,11 +135,13 @@ class Dispatcher:
 
     def dispatch(self, unstarted=(), lost=False):
         in_hand = [(run.claim.id, run.claim.token) for run in self.runs]
-        lanes = [claim.lane for claim in self.ahead] + [run.claim.lane for run in self.runs]
-        wanted = 0 if SUSPECTS in lanes else 3 - len(self.ahead)
+        lines = Counter([claim.line for claim in self.ahead]
+                        + [run.claim.line for run in self.runs])
+        alone = any(line.startswith(SUSPECT) for line in lines)
+        wanted = 0 if alone else max(0, 3 - len(self.ahead))
         round = self.hand.do(
             "dispatch", self.name, finished=list(self.finished), fold=True,
-            wanted=max(wanted, 0), alone=not lanes, unstarted=unstarted,
+            want=Want(wanted, wanted, 0, lines, alone=not lines), unstarted=unstarted,
             in_hand=in_hand, known={id for id, _ in in_hand} | {
                 claim.id for claim in self.ahead},
             rescuing=True)

@@ -23,6 +23,7 @@ from zope.configuration import xmlconfig
 
 import lovely.remotetask
 from lovely.remotetask import lifecycle, processor
+from lovely.remotetask.limits import Limit
 from lovely.remotetask.startup import application
 from lovely.remotetask.tests import support
 
@@ -304,7 +305,8 @@ class TheLibrary(ExampleCase):
         self.assertEqual(recount.compare(self.library, runs=1), [])
 
     def test_index_jobs_have_a_lane_of_width_one(self):
-        self.assertEqual(self.service.laneWidths(), {tasks.LANE: 1})
+        self.assertEqual(self.service.knownLimits(),
+                         {f"lane:{tasks.LANE}": Limit(f"lane:{tasks.LANE}", 1)})
         self.service.execute(tasks.LOOK)
         self.assertEqual({job.lane for job in self.service.jobs.values()}, {tasks.LANE})
 

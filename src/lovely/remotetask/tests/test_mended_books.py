@@ -14,12 +14,13 @@ from zope.site.folder import Folder
 from zope.site.site import LocalSiteManager
 
 from lovely.remotetask import processor
-from lovely.remotetask.clerk import Claim
+from lovely.remotetask.clerk import Claim, Want
 from lovely.remotetask.errors import BadOption
 from lovely.remotetask.interfaces import (
     IJobAdded, IJobExpired, IJobHandedBack, IJobQueued, IJobRemoved, IJobStarted, ITask)
 from lovely.remotetask.service import TaskService
-from lovely.remotetask.task import SimpleTask, lane_of
+from lovely.remotetask.limits import Limit
+from lovely.remotetask.task import SimpleTask, limits_of
 from lovely.remotetask.testing import BOUND, simulated_clock
 from lovely.remotetask.tests.support import Gate, ServiceCase
 
@@ -55,7 +56,7 @@ class AtMostOnce(ServiceCase):
         ran = []
         self.task("once", ran.append, atMostOnce=True)
         jobid = self.add("once")
-        claims = self.service.dispatch("one", wanted=1, alone=True).claims
+        claims = self.service.dispatch("one", want=Want(1, 1, alone=True)).claims
         self.service.handBack("one", running=claims, close=True)
         transaction.commit()
         self.assertEqual(self.job(jobid).reason, "handed back")
@@ -81,7 +82,7 @@ class AtMostOnce(ServiceCase):
     def test_a_repair_does_not_run_it_a_second_time(self):
         self.task("once", lambda input: input, atMostOnce=True)
         jobid = self.add("once")
-        claim, = self.service.dispatch("one", wanted=1, alone=True).claims
+        claim, = self.service.dispatch("one", want=Want(1, 1, alone=True)).claims
         self.service.startOnce(claim)
         self.service.leases.close("one")
         self.service.check(repair=True)
@@ -219,7 +220,7 @@ class OneBadJob(BadSubscriber):
 
     def test_nor_one_that_raises_at_the_start_of_what_is_handed_back(self):
         jobid = self.add("work")
-        claims = self.service.dispatch("one", wanted=1, alone=True).claims
+        claims = self.service.dispatch("one", want=Want(1, 1, alone=True)).claims
         self.raise_at(IJobStarted)
         self.service.handBack("one", running=claims, close=True)
         self.assertEqual(self.job(jobid).reason, "handed back")
@@ -227,7 +228,7 @@ class OneBadJob(BadSubscriber):
 
     def test_what_a_dead_process_held_is_rescued_beside_a_subscriber_that_raises(self):
         jobids = [self.add("work"), self.add("work")]
-        self.service.dispatch("dead", wanted=2, alone=True)
+        self.service.dispatch("dead", want=Want(2, 2, alone=True))
         transaction.commit()
         back, started = self.raise_at(IJobHandedBack), self.raise_at(IJobStarted)
         self.service.dispatch("one", rescuing=True)
@@ -289,7 +290,7 @@ class OneBadJob(BadSubscriber):
         with simulated_clock() as clock:
             for options in {"delay": 5}, {}:
                 lost = self.add("work", **options)
-                self.service.dispatch("one", wanted=2, alone=True)
+                self.service.dispatch("one", want=Want(2, 2, alone=True))
                 transaction.commit()
                 self.lose(lost)
                 clock.advance(10)
@@ -313,7 +314,7 @@ class OneBadJob(BadSubscriber):
     def test_an_outage_is_not_one_bad_job(self):
         self.lose(self.add("work"), StorageError("away"))
         with self.assertRaises(StorageError):
-            self.service.dispatch("one", wanted=1)
+            self.service.dispatch("one", want=Want(1, 1))
         transaction.abort()
         self.found()
 
@@ -344,7 +345,7 @@ class OddLanes(ServiceCase):
         self.wait_status(jobids)
         self.wait_settled()
         self.assertEqual({self.job(id).lane for id in jobids}, {""})
-        self.assertEqual(self.service.laneWidths(), {})
+        self.assertEqual(self.service.knownLimits(), {})
 
     def test_a_width_without_a_lane_is_ignored(self):
         provideUtility(Odd(laneWidth=1), ITask, "odd")
@@ -356,14 +357,15 @@ class OddLanes(ServiceCase):
 
     def test_a_width_that_is_no_number_is_ignored(self):
         for lane, width in ("narrow", "2"), ("narrow", 0), (5, 1):
-            self.assertEqual(lane_of(Odd(lane=lane, laneWidth=width))[1], None)
-        self.assertEqual(lane_of(Odd(lane="narrow", laneWidth=1)), ("narrow", 1))
+            self.assertEqual(limits_of({"odd": Odd(lane=lane, laneWidth=width)}), {})
+        self.assertEqual(limits_of({"odd": Odd(lane="narrow", laneWidth=1)}),
+                         {"lane:narrow": Limit("lane:narrow", 1)})
 
     def test_it_is_logged_once(self):
-        odd = Odd(lane=b"narrow")
-        self.assertEqual([lane_of(odd), lane_of(odd)], 2 * [("", None)])
+        odd = Odd(lane="narrow", laneWidth=b"one")
+        self.assertEqual([limits_of({"odd": odd}), limits_of({"odd": odd})], [{}, {}])
         line, = self.lines.texts(logging.ERROR)
-        self.assertIn("b'narrow'", line)
+        self.assertIn("b'one'", line)
 
     def test_a_simple_task_does_not_take_it(self):
         for options in dict(lane=5), dict(lane="narrow", laneWidth="2"):
@@ -380,10 +382,10 @@ class TwoSlips(ServiceCase):
         self.service.startJob(jobid)
         other = self.service.add("work")
         transaction.commit()
-        claims = self.service.dispatch("one", wanted=5, alone=True).claims
+        claims = self.service.dispatch("one", want=Want(5, 5, alone=True)).claims
         transaction.commit()
         self.assertEqual([claim.id for claim in claims], [jobid, other])
-        self.assertEqual(len(self.service.queue.inbox), 0)
+        self.assertEqual(len(self.service.shards[0].queue.inbox), 0)
         self.service.handBack("one", unstarted=claims, close=True)
         self.service.process()
         transaction.commit()
@@ -475,12 +477,12 @@ class FullLane(ServiceCase):
         job kept its lane full."""
         self.task("narrow", lambda input: input, lane="narrow", laneWidth=1)
         first, second = self.add("narrow"), self.add("narrow")
-        claims = self.service.dispatch("one", wanted=1, alone=True).claims
+        claims = self.service.dispatch("one", want=Want(1, 1, alone=True)).claims
         transaction.commit()
         for _ in range(2):
             before = self.db.lastTransaction()
             found = self.service.dispatch(
-                "one", wanted=1, rooms={"narrow": 0}, unstarted=[],
+                "one", want=Want(1, 1, lines={claims[0].line: 1}), unstarted=[],
                 in_hand=[(first, 1)], known=[first]).claims
             transaction.commit()
             self.assertEqual((found, self.db.lastTransaction()), ([], before))
@@ -498,13 +500,13 @@ class ClaimedAhead(ServiceCase):
         jobids = [self.add("work") for _ in range(3)]
         self.service.dispatch("one")  # in the books before they are claimed
         transaction.commit()
-        claims = self.service.dispatch("one", wanted=3, alone=True).claims
+        claims = self.service.dispatch("one", want=Want(3, 3, alone=True)).claims
         self.service.cancel(jobids[1])
         self.service.dispatch("one", known=jobids)
         transaction.commit()
         self.service.handBack("one", unstarted=claims, close=True)
         transaction.commit()
-        waiting = [key[2] for key, _, _ in self.service.queue.entries()]
+        waiting = [key[2] for key, _, _ in self.service.shards[0].queue.entries()]
         self.assertEqual(waiting, [jobids[0], jobids[2]])
         self.service.remove(jobids[1])
         transaction.commit()
@@ -541,7 +543,7 @@ class LanesOfSites(ServiceCase):
         with hooks.site(site):
             jobids = [self.service.add("local"), self.service.add("local")]
         transaction.commit()
-        claims = self.service.dispatch("one", wanted=2, alone=True).claims
+        claims = self.service.dispatch("one", want=Want(2, 2, alone=True)).claims
         transaction.commit()
         self.assertEqual([claim.id for claim in claims], jobids[:1])
         self.service.handBack("one", unstarted=claims, close=True)

@@ -8,6 +8,7 @@ import transaction
 from ZODB.POSException import StorageError
 from zope.component import adapter, getGlobalSiteManager, provideHandler
 
+from lovely.remotetask.clerk import Want
 from lovely.remotetask import interfaces, processor
 from lovely.remotetask.runtime import dispatcher, publication
 from lovely.remotetask.runtime.publication import OUTAGE_TRIES
@@ -139,7 +140,7 @@ class Waiting(ServiceCase):
         self.task("hangs", gate)
         self.task("quick", lambda input: input)
         suspect = self.add("hangs")
-        self.service.dispatch("a process that died", wanted=1)
+        self.service.dispatch("a process that died", want=Want(1, 1))
         transaction.commit()
         with mock.patch.object(dispatcher, "SUSPECT_SECONDS", 0.2):
             self.start()
@@ -169,7 +170,7 @@ class Waiting(ServiceCase):
         jobs = self.service.addMany("narrow", range(20))
         transaction.commit()
         working = self.processor().dispatcher
-        self.wait_for(lambda: "narrow" in working._blocked
+        self.wait_for(lambda: "lane:narrow" in working._blocked
                       and self.service.counts()["queued"] == 20)
         urgent = self.add("narrow", "urgent", priority=1)
         gate.open()

@@ -14,6 +14,7 @@ from zope.processlifetime import DatabaseOpenedWithRoot
 from zope.security.management import (
     endInteraction, newInteraction, queryInteraction, restoreInteraction, system_user)
 
+from lovely.remotetask.clerk import Want
 from lovely.remotetask import settings, startup
 from lovely.remotetask.errors import BadInput, BadOption, BadSchedule
 from lovely.remotetask.missed import due
@@ -256,7 +257,7 @@ class WrappedStorages(ServiceCase):
         self.task("any", lambda input: input)
         jobid = self.add("any")
         with mock.patch.dict(os.environ, REMOTETASK_HOST="another-host"):
-            self.service.dispatch("dead", wanted=1)
+            self.service.dispatch("dead", want=Want(1, 1))
             transaction.commit()
         self.assertEqual(self.service.getStatus(jobid), "processing")
         self.start()

@@ -20,6 +20,7 @@ from zope.security.management import endInteraction, newInteraction, queryIntera
 from zope.site.folder import Folder
 from zope.site.site import LocalSiteManager
 
+from lovely.remotetask.clerk import Want
 from lovely.remotetask import errors, events, lifecycle, processor, task
 from lovely.remotetask.errors import NotMine, StorageClosed, TaskError
 from lovely.remotetask.interfaces import (
@@ -1300,7 +1301,7 @@ class Suspects(MultiCase):
 
         gate = Gate(self)
         suspects = [self.add("count") for _ in range(3)]
-        self.service.dispatch("dead", wanted=3, alone=True)
+        self.service.dispatch("dead", want=Want(3, 3, alone=True))
         transaction.commit()
         self.assertEqual([self.service.getStatus(jobid) for jobid in suspects],
                          ["processing"] * 3)
@@ -1501,7 +1502,7 @@ class Stopping(MultiCase):
 
     def test_what_ends_in_the_moment_of_the_hand_back_is_in_the_books(self):
         jobid = self.add("effect")
-        claim, = self.service.dispatch("mine", wanted=1, alone=True).claims
+        claim, = self.service.dispatch("mine", want=Want(1, 1, alone=True)).claims
         transaction.commit()
         by_hand = processor.SimpleProcessor(self.db, ["tasks"])
         self.assertTrue(by_hand.processNext(jobid))

@@ -11,6 +11,7 @@ from zope.interface.verify import verifyClass, verifyObject
 from zope.schema import Int, TextLine
 from zope.security.management import endInteraction, newInteraction
 
+from lovely.remotetask.clerk import Want
 from lovely.remotetask import interfaces, lifecycle, task
 from lovely.remotetask.errors import (
     BadInput, BadOption, BadSchedule, BadSetting, BadStatus, IllegalMove, RemoteTaskError,
@@ -135,7 +136,7 @@ class Adding(VerbCase):
                     with self.assertRaises(error):
                         call()
         self.assertEqual(len(self.service.jobs), 0)
-        self.assertEqual(len(self.service.queue.inbox), 0)
+        self.assertEqual(len(self.service.shards[0].queue.inbox), 0)
         self.assertEqual(sum(self.service.counts().values()), 0)
 
     def test_errors_name_what_was_wrong(self):
@@ -330,14 +331,14 @@ class Steering(VerbCase):
         self.service.cancel(jobid)
         self.service.retry(jobid)
         self.service.dispatch("look")
-        self.assertEqual([key[2] for key, _, _ in self.service.queue.entries()], [jobid])
-        self.assertNotIn(jobid, self.service.scheduled)
+        self.assertEqual([key[2] for key, _, _ in self.service.shards[0].queue.entries()], [jobid])
+        self.assertNotIn(jobid, self.service.shards[0].scheduled)
         self.clock.advance(1)
         self.service.cancel(jobid)
         self.service.retry(jobid)
         self.service.cancel(jobid)
         self.service.dispatch("look")
-        self.assertEqual(list(self.service.queue.entries()), [])
+        self.assertEqual(list(self.service.shards[0].queue.entries()), [])
         self.assertEqual(self.service.check(), [])
 
     def test_what_was_cancelled_in_hand_does_not_go_back_in_line(self):
@@ -345,17 +346,17 @@ class Steering(VerbCase):
         lane outlived it."""
         kept, cancelled = self.service.addMany("effect", range(2))
         self.service.dispatch("look")
-        claims = self.service.dispatch("mine", wanted=2, alone=True).claims
+        claims = self.service.dispatch("mine", want=Want(2, 2, alone=True)).claims
         self.service.cancel(cancelled)
         self.service.dispatch("other")  # settles the slip first
         self.service.handBack("mine", (), claims, (), close=True)
-        self.assertEqual([key[2] for key, _, _ in self.service.queue.entries()], [kept])
+        self.assertEqual([key[2] for key, _, _ in self.service.shards[0].queue.entries()], [kept])
         self.service.clean()
         self.assertEqual(self.service.check(), [])
 
     def test_a_late_outcome_does_not_speak_for_a_job_that_was_retried(self):
         jobid = self.service.add("bad")
-        claim, = self.service.dispatch("mine", wanted=1, alone=True).claims
+        claim, = self.service.dispatch("mine", want=Want(1, 1, alone=True)).claims
         error = ValueError("bad")
         outcome = self.service.failJob(claim, Failure.of(error), error)
         self.assertEqual(outcome.status, "error")
@@ -523,8 +524,8 @@ class Tidying(VerbCase):
         self.service.dispatch("look")
         for status in lifecycle.STATUSES:
             self.service.index.sizes[status].change(3)
-        self.service.queue.lanes.clear()
-        self.service.scheduled.remove(cron)
+        self.service.shards[0].queue.empty()
+        self.service.shards[0].scheduled.remove(cron)
         faults = self.service.check()
         self.assertGreater(len(faults), 8)
         self.assertEqual(self.service.check(repair=True), faults)
@@ -747,7 +748,7 @@ class Schedules(VerbCase):
         jobs = self.service.addMany("echo", range(20))
         self.service.dispatch("look")
         self.clock.advance(60)
-        round = self.service.dispatch("look", wanted=30, alone=True)
+        round = self.service.dispatch("look", want=Want(30, 30, alone=True))
         self.assertTrue({claim.id for claim in round.claims} >= set(jobs))
         self.assertTrue(round.more)
         self.service.dispatch("look")

@@ -365,7 +365,7 @@ class HalfWay(UndoCase):
 
     def test_a_clerk_who_meets_it_cancels_it_and_nobody_runs_it(self):
         jobid = self.undo_by_the_database_alone()
-        self.service.queue.inbox.drop(jobid)
+        self.service.shards[0].queue.inbox.drop(jobid)
         transaction.commit()
         self.start()
         self.wait_status(jobid, lifecycle.CANCELLED)

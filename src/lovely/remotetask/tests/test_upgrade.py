@@ -37,7 +37,7 @@ from zope.site.testing import siteSetUp, siteTearDown
 
 import lovely.remotetask.generations
 from lovely.remotetask import clock, lifecycle, processor, settings
-from lovely.remotetask.clerk import Clerk
+from lovely.remotetask.clerk import Clerk, Want
 from lovely.remotetask.errors import BadSetting, UnknownJob
 from lovely.remotetask.generations import __main__ as generations_command
 from lovely.remotetask.generations import services, upgrade_database
@@ -159,7 +159,7 @@ class OldDatabaseCase(unittest.TestCase):
         if noted["due"] is not None:
             self.assertEqual(job.due.timestamp(), noted["due"])
             self.assertEqual(job.scheduledFor, job.due)
-            self.assertIn(job.id, job.__parent__.scheduled)
+            self.assertIn(job.id, job.__parent__.shards[0].scheduled)
         self.assertEqual(len(getattr(job, "runs", ())), noted["runs"], what)
 
     def picture(self, db):
@@ -179,7 +179,7 @@ class OldDatabaseCase(unittest.TestCase):
                          if job.parent is None else "", str(job.output)[:40],
                          len(getattr(job, "runs", ())), due))
         order = [service.jobs[key[2]].parent or key[2]
-                 for key, *_ in service.queue.entries()]
+                 for key, *_ in service.shards[0].queue.entries()]
         return (sorted(jobs), order, service.counts(), service.settings,
                 dict(service.leftOut.why) if service.leftOut else {}, service.check())
 
@@ -361,7 +361,7 @@ class AfterTheUpgrade(OldDatabaseCase):
                     self.assertTrue(job.month == (2,) or 61 in job.minute)
                 else:
                     self.assertGreater(job.scheduledFor, now)
-                    self.assertIn(job.id, service.scheduled)
+                    self.assertIn(job.id, service.shards[0].scheduled)
 
     def test_a_delayed_job_that_was_rescheduled_waits_anew(self):
         with self.opened("all_in_root") as db:
@@ -470,7 +470,7 @@ class RunningWhileItMoves(OldDatabaseCase):
             for _ in range(20):
                 with db.transaction() as connection:
                     service = connection.root()["missing"]
-                    round = service.dispatch("a dispatcher", wanted=10, known=claimed)
+                    round = service.dispatch("a dispatcher", want=Want(10, 10), known=claimed)
                     for claim in round.claims:
                         claimed[claim.id] = service.jobs[claim.id].input
             self.assertEqual(list(claimed.values()), ["one", "two", "three", "new", None])

@@ -14,7 +14,7 @@ from lovely.remotetask.tests.support import Gate, ServiceCase
 
 class WishesCase(ServiceCase):
 
-    storage = "mapping"
+    storage = "file"  # a MappingStorage resolves no conflicts between adder and worker
     # Nothing but a call lets it look before the test ends.
     arguments = {"waitTime": 3000.0}
 
@@ -64,7 +64,7 @@ class Pausing(WishesCase):
         before = self.processor().dispatcher.attendance.attended
         self.processor().dispatcher.attendance.call.ring()
         self.wait_for(lambda: self.processor().dispatcher.attendance.attended > before
-                      and not len(self.look().queue.inbox), "for a look at the job")
+                      and not len(self.look().shards[0].queue.inbox), "for a look at the job")
         self.assertEqual(self.service.getStatus(jobid), "queued")
         self.wish("resumeProcessing")
         self.wait_status(jobid)
@@ -243,11 +243,11 @@ class Whose(WishesCase):
         with self.elsewhere() as service:   # as a claim does it
             lease, = service.leases.values()
             lease.hold([(4711, 1, 1)])
-            service.queue.inbox.drop(4711)
+            service.shards[0].queue.inbox.drop(4711)
         with self.elsewhere() as service:
             lease, = service.leases.values()
             lease.release([(4711, 1)])
-            service.queue.inbox.take(1)
+            service.shards[0].queue.inbox.take(1)
         transaction.commit()                # no conflict
         self.gate.open()
         self.wait_status(jobid)

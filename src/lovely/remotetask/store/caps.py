@@ -1,0 +1,97 @@
+"""Who holds how much of which limit, in the whole cluster, and who waits for it.
+
+A worker takes slots of a limit, not one per job: with one slot of a lane it may claim
+many of its jobs, and runs one at a time.  Taking, giving back and waiting write the
+same key, so of two that meet there one is told to look again; nothing here resolves
+conflicts.
+"""
+from BTrees.OOBTree import OOBTree, OOTreeSet
+from persistent import Persistent
+
+from lovely.remotetask.limits import Limit, Rate, Starts
+
+Waiting = tuple[int, str]  # shard and name of a line
+
+
+class Caps(Persistent):
+
+    def __init__(self):
+        self._caps = OOBTree()    # name -> ({lease: slots} as a tuple, waiting lines)
+        self._starts = OOBTree()  # name -> slices of Starts
+        self.timed = OOTreeSet()  # (moment, shard, line): parked until then
+
+    def items(self):
+        """(name, {lease: slots}, waiting lines) of the limits in use."""
+        for name, (holders, waiting) in self._caps.items():
+            yield name, dict(holders), waiting
+
+    def starts(self):
+        """(name, Starts) of the rates in use."""
+        for name, slices in self._starts.items():
+            yield name, Starts(slices)
+
+    def taken(self, name: str) -> dict[str, int]:
+        """{lease: slots} of one limit."""
+        return dict(self._caps.get(name, ((), ()))[0])
+
+    def take(self, name: str, lease: str, slots: int) -> None:
+        """Have a lease hold so many slots."""
+        holders, waiting = self._caps.get(name, ((), ()))
+        held = dict(holders)
+        held.pop(lease, None)
+        if slots:
+            held[lease] = slots
+        self._write(name, held, waiting)
+
+    def give_back(self, name: str, lease: str, keep: int = 0) -> tuple[Waiting, ...]:
+        """Hold no more than *keep*; the lines that may take part again."""
+        self.take(name, lease, keep)
+        holders, waiting = self._caps.get(name, ((), ()))
+        if waiting:
+            self._write(name, dict(holders), ())
+        return waiting
+
+    def wait(self, name: str, shard: int, line: str) -> None:
+        """Note that a line is parked until slots are given back."""
+        holders, waiting = self._caps.get(name, ((), ()))
+        self._write(name, dict(holders), (*waiting, (shard, line)))
+
+    def _write(self, name: str, held: dict[str, int], waiting) -> None:
+        if held or waiting:
+            self._caps[name] = tuple(sorted(held.items())), waiting
+        else:
+            self._caps.pop(name, None)
+
+    # -- rates
+
+    def may_begin(self, limit: Limit, now: int) -> int:
+        """How many jobs may begin now (microseconds)."""
+        return self._of(limit).left(_rate(limit), now)
+
+    def begin(self, limit: Limit, now: int) -> None:
+        self._starts[limit.name] = self._of(limit).begun(_rate(limit), now).slices
+
+    def free_at(self, limit: Limit, now: int) -> int:
+        return self._of(limit).free_at(_rate(limit), now)
+
+    def _of(self, limit: Limit) -> Starts:
+        return Starts(self._starts.get(limit.name, ()))
+
+    def wait_until(self, moment: int, shard: int, line: str) -> None:
+        """Note that a line is parked until a moment (microseconds)."""
+        self.timed.add((moment, shard, line))
+
+    def next_moment(self) -> int | None:
+        return self.timed.minKey()[0] if self.timed else None
+
+    def due(self, now: int) -> list[Waiting]:
+        """Take out the lines whose moment has come."""
+        found = list(self.timed.keys(None, (now + 1,), excludemax=True))
+        for each in found:
+            self.timed.remove(each)
+        return [(shard, line) for _, shard, line in found]
+
+
+def _rate(limit: Limit) -> Rate:
+    assert limit.rate is not None
+    return limit.rate
