@@ -1,10 +1,17 @@
-"""The web server: waitress in threads of its own."""
+"""The web server: waitress in threads of its own.
+
+An answer whose body has a method `feed` goes on after its request: the body is given
+a Line, and the thread is free for the next request.  So a thousand clients can wait
+for something, and none of the threads does.
+"""
 import ipaddress
 import logging
 import socket
 import threading
 
 from waitress import create_server, wasyncore
+from waitress.channel import ClientDisconnected, HTTPChannel
+from waitress.task import WSGITask
 from zope.app.publication.httpfactory import HTTPPublicationRequestFactory
 from zope.app.wsgi import WSGIPublisherApplication
 from zope.app.wsgi.interfaces import WSGIPublisherApplicationCreated
@@ -17,6 +24,8 @@ from lovely.remotetask.guard.refusals import IRefusal
 from lovely.remotetask.guard.requests import UPLOAD_LIMIT
 from lovely.remotetask.guard.wsgi import Door
 
+FEED = "lovely.remotetask.feed"
+CLOGGED = 262_144       # bytes that a client may lag behind on a line
 HEADER_LIMIT = 65_536   # bytes of the first line and the headers of a request
 PATIENCE_SECONDS = 1.0  # for requests in hand when the server is stopped
 
@@ -35,6 +44,127 @@ def calm(record) -> bool:
             record.exc_info = None
             break
     return True
+
+
+class Line:
+    """A connection whose answer goes on: see ILine of the room `http`."""
+
+    def __init__(self, task):
+        self.task, self.channel = task, task.channel
+        self.ended = False
+        self._lock = threading.Lock()
+        self._early = []     # written before the head of the answer was
+        self._begun = False
+
+    @property
+    def open(self):
+        return not self.ended and self.channel.connected
+
+    def write(self, data):
+        """Send bytes.  False when the client has gone, or does not keep up."""
+        with self._lock:
+            if not self.open:
+                return False
+            if not self._begun:
+                self._early.append(data)
+                return True
+            return self._write(data)
+
+    def _write(self, data):
+        if self.channel.total_outbufs_len > CLOGGED:
+            return False  # waitress would have us wait for the client
+        try:
+            self.task.write(data)
+        except (ClientDisconnected, OSError):
+            return False
+        return True
+
+    def begin(self):
+        """The head of the answer is sent; from here on it is ours."""
+        with self._lock:
+            self._begun = True
+            for data in self._early:
+                self._write(data)
+            self._early.clear()
+            if self.ended:
+                self._end()
+
+    def close(self):
+        with self._lock:
+            if not self.ended:
+                self.ended = True
+                if self._begun:
+                    self._end()
+
+    def _end(self):
+        """The last chunk; the connection is closed once all is sent."""
+        if self.channel.connected:
+            try:
+                if self.task.chunked_response:
+                    self.channel.write_soon(b"0\r\n\r\n")
+            except (ClientDisconnected, OSError):
+                pass
+            self.channel.close_when_flushed = True
+            self.channel.server.pull_trigger()
+
+
+class Task(WSGITask):
+    """A request.  Its answer may go on when the thread is through with it."""
+
+    line = None
+
+    def get_environment(self):
+        environ = super().get_environment()
+        environ[FEED] = self.feed
+        return environ
+
+    def feed(self, body):
+        self.line = Line(self)
+        body.feed(self.line)
+
+    def finish(self):
+        if self.line is None:
+            super().finish()
+            return
+        self.write(b"")                # the head
+        self.close_on_finish = False   # whatever it says: the line closes
+        with self.channel.requests_lock:
+            del self.channel.requests[1:]  # what came behind is not answered any more
+        self.channel.line = self.line
+        self.line.begin()
+
+
+class Channel(HTTPChannel):
+    """A connection.  While a line has it, only its end is listened for."""
+
+    task_class = Task
+    line = None
+
+    def received(self, data):
+        return True if self.line is not None else super().received(data)
+
+    def _flush_some(self, do_close=True):
+        # waitress takes no lock where no request is in hand; lines are written to then.
+        with self.outbuf_lock:
+            return super()._flush_some(do_close)
+
+    def readable(self):
+        return super().readable() if self.line is None else not (
+            self.will_close or self.close_when_flushed)
+
+
+class Feeding:
+    """A WSGI application that hands bodies with `feed` over to their lines."""
+
+    def __init__(self, application):
+        self.application = application
+
+    def __call__(self, environ, start_response):
+        body = self.application(environ, start_response)
+        if not hasattr(body, "feed"):
+            return body
+        environ[FEED](body)
+        return ()
 
 
 class WebServer:
@@ -61,10 +191,11 @@ class WebServer:
         application = Door(application)
         errors.addFilter(calm)
         self.server = create_server(
-            application, sockets=[self.socket], threads=self.threads,
+            Feeding(application), sockets=[self.socket], threads=self.threads,
             clear_untrusted_proxy_headers=True, ident="lovely.remotetask",
             asyncore_use_poll=True, max_request_header_size=HEADER_LIMIT,
             max_request_body_size=UPLOAD_LIMIT)
+        self.server.channel_class = Channel
         self.thread = threading.Thread(
             target=self.server.run, name="remotetask-web", daemon=True)
         self.thread.start()
@@ -74,6 +205,9 @@ class WebServer:
         if self.server is None:
             self.socket.close()
             return
+        for channel in list(self.server.active_channels.values()):
+            if getattr(channel, "line", None) is not None:
+                channel.line.close()
         # Only waitress's own thread may touch its sockets: tell it by its bell.
         self.server.trigger.pull_trigger(
             lambda: wasyncore.dispatcher.close(self.server))
