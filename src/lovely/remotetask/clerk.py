@@ -549,10 +549,14 @@ class Clerk:
                 continue
             if job.token == token:
                 once = self._at_most_once(job)
-                if job.recordedStatus == lifecycle.QUEUED and not once:
+                unbegun = job.recordedStatus == lifecycle.QUEUED
+                if unbegun:
                     with guarding(job):
                         job.start(claimed, lease.name)
-                if job.recordedStatus == lifecycle.PROCESSING:
+                if once and unbegun:
+                    with guarding(job):
+                        job.hand_back()  # with another token: the dead may wake up
+                elif job.recordedStatus == lifecycle.PROCESSING:
                     with guarding(job):
                         job.lose_process(self.now, limit, once)
             self.look_at(id)

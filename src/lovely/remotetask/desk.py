@@ -179,17 +179,20 @@ class Desk:
             context.enter(self, job, None)
             return Outcome.of(job, claim.token, "its start deadline had passed, it is not run")
         task = self._task_of(job)
-        context.once = bool(getattr(task, "atMostOnce", False))
-        if context.once and start_once is not None \
-                and job.recordedStatus == lifecycle.QUEUED:
-            start_once(claim, worker)
-            job = self._mine(claim)
+        once = bool(getattr(task, "atMostOnce", False))
+        if once and start_once is not None:
+            if job.recordedStatus == lifecycle.QUEUED:
+                start_once(claim, worker, context.mark)
+                job = self._mine(claim)
+            if job.once != context.mark:
+                raise NotMine(job.recordedStatus)  # somebody else has begun it
         if job.recordedStatus == lifecycle.QUEUED:
             job.start(now, worker)
         context.enter(self, job, job.timeout or getattr(task, "timeout", None))
         if not context.conflicts:
             log.info("%s: starts", context.label)
         present = self._transaction()
+        context.once = once  # until here none of its code has run
         with frames.around(job):
             if job.owner is not None:
                 access.check_task(task, job.task, self)
@@ -252,10 +255,14 @@ class Desk:
                       job.id, in_log(job.task), marked(traceback_of(trouble)))
             return None
 
-    def startOnce(self, claim, worker=""):
-        """Commit that an at-most-once job begins."""
+    def startOnce(self, claim, worker="", mark=True):
+        """Write that an at-most-once job begins: see IServiceDesk."""
         job = self._mine(claim)
-        job.once = True
+        if job.recordedStatus == lifecycle.PROCESSING:
+            if job.once == mark:
+                return  # it is written already, only the answer was lost
+            raise NotMine(job.recordedStatus)
+        job.once = mark
         job.start(clock.micros(), worker)
 
     def touchJob(self, claim):

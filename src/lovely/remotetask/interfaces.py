@@ -574,7 +574,8 @@ class IServiceDesk(Interface):
         """One attempt of a claimed job, up to the commit: its Outcome.
 
         Raises NotMine when the job was taken away, and whatever the task raises.
-        start_once(claim, worker): commits the start of a job that runs at most once.
+        start_once(claim, worker, mark): commits the start of a job that runs at most
+        once.
         """
 
     def failJob(claim, failure, error, worker="", reason=None, silently=False, now=None):
@@ -583,8 +584,12 @@ class IServiceDesk(Interface):
         Raises NotMine when the job was taken away meanwhile.
         """
 
-    def startOnce(claim, worker=""):
-        """Write that a job begins, before its task's code runs."""
+    def startOnce(claim, worker="", mark=True):
+        """Write that a job begins, before its task's code runs.
+
+        mark: a text of this attempt's own; who repeats it finds what he has written.
+        Raises NotMine when somebody else has begun.
+        """
 
     def attend(name, begun, threads, takes="", state=""):
         """Enter a worker, or see that it still is; what it is to do: crew.Orders.

@@ -3,8 +3,10 @@ import logging
 import sys
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from persistent import Persistent
@@ -114,6 +116,11 @@ class JobContext:
     task = "execute"
     once = False    # at most once: no try is repeated
     conflicts = 0   # tries that were repeated because of conflicts
+
+    @cached_property
+    def mark(self) -> str:
+        """What the start of a job that runs at most once is known by, as this one's."""
+        return uuid.uuid4().hex
 
     def __init__(self, jobid: int | None, elsewhere: Elsewhere | None = None,
                  limit_set: Callable[[], None] | None = None) -> None:

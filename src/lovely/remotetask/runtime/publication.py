@@ -246,9 +246,27 @@ class Publication:
             self.abort()
             return False
 
-    def start_once(self, claim: Claim, worker: str) -> None:
-        """Commit that an at-most-once job begins, before its task's code runs."""
-        self.transact("startOnce", claim, worker)
+    def start_once(self, claim: Claim, worker: str, mark: str) -> None:
+        """Commit that an at-most-once job begins, before its task's code runs.
+
+        As none has run yet, this is repeated after an outage; *mark* tells whether it
+        was done after all.
+        """
+        outages = 0
+        while True:
+            try:
+                self.transact("startOnce", claim, worker, mark)
+                break
+            except BaseException as trouble:
+                if not is_outage(trouble, self.committing):
+                    raise
+                if self.stopping.is_set():
+                    raise NotMine("its process stops") from trouble
+                log.warning("job %s: its start could not be kept yet: %s",
+                            claim.id, in_log(trouble))
+            outages += 1
+            self.stopping.wait(min(0.05 * 2 ** min(outages, 10), LONGEST_PAUSE))
+            self.look_up(claim)
         self.begin(f"runJob {claim.id}")
 
     def look_up(self, claim: Claim) -> str | None:

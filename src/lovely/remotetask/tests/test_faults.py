@@ -19,6 +19,8 @@ from lovely.remotetask.clerk import Want
 from lovely.remotetask import lifecycle, processor
 from lovely.remotetask.processor import MultiProcessor
 from lovely.remotetask.runtime import dispatcher
+from lovely.remotetask.runtime.context import JobContext
+from lovely.remotetask.runtime.publication import Publication
 from lovely.remotetask.tests.support import BOUND, Gate, ServiceCase, effect
 
 
@@ -253,6 +255,29 @@ class AtMostOnce(FaultCase):
         self.wait_status(jobid, "error")
         self.assertEqual(len(ran), 1)
 
+    def test_who_was_taken_for_dead_does_not_begin_it_any_more(self):
+        """It was queued again with the same token: the one who was only slow found it
+        processing, with his token, and ran it too."""
+        ran = []
+        self.task("once", ran.append, atMostOnce=True)
+        jobid = self.add("once")
+        before, = self.service.dispatch("slow", wanted=1, alone=True).claims
+        transaction.commit()
+        self.service.dispatch("other", rescuing=True)
+        transaction.commit()
+        now, = self.service.dispatch("other", wanted=1, alone=True).claims
+        transaction.commit()
+        self.assertEqual(self.job(jobid).reason, lifecycle.HANDED_BACK)
+        for claim in (before, now, before, now):
+            publication = Publication(self.db, ("tasks",))
+            publication.attempt(claim, JobContext(jobid), "some worker")
+            publication.close()
+        self.assertEqual(ran, [None])
+        transaction.begin()
+        self.assertEqual(self.job(jobid).status, "completed")
+        self.service.handBack("other", close=True)
+        transaction.commit()
+
     def test_it_is_known_by_its_start_though_its_task_is_gone(self):
         jobid = self.add("effect")
         claim, = self.service.dispatch("dead", want=Want(1, 1, alone=True)).claims
@@ -352,6 +377,22 @@ class LostAnswers(FaultCase):
             job = self.job(jobid)
             self.assertEqual((job.startedCount, job.failures, len(job.attempts)),
                              (2, 2, 2))
+
+    def test_of_the_start_of_a_job_that_runs_at_most_once_it_runs_all_the_same(self):
+        """It ended in error, "processing, it cannot become processing", or was charged
+        with the outage, and none of its code had run."""
+        ran = []
+        self.task("once", ran.append, atMostOnce=True)
+        self.start()
+        for number, _ in enumerate(self.every_way("startOnce")):
+            jobid = self.add("once", number)
+            self.wait_for(
+                lambda id=jobid: self.service.getStatus(id) in lifecycle.FINISHED)
+            self.wait_settled()
+            job = self.job(jobid)
+            self.assertEqual((job.status, job.startedCount, job.failures),
+                             ("completed", 1, 0))
+        self.assertEqual(ran, list(range(6)))
 
     def test_of_the_adder_nothing_is_doubled(self):
         self.start()
