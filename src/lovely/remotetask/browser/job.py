@@ -168,7 +168,7 @@ class Job(OfJob):
 
     @property
     def canCopy(self):
-        return not self.isCron and self.may(access.SUBMIT)
+        return not self.isCron and self.may(access.SUBMIT) and self.mayReadInput
 
     @property
     def canRemove(self):
@@ -194,6 +194,7 @@ class Job(OfJob):
         self.go(self.jobUrlHere)
 
     def copy(self):
+        access.require(access.READ_INPUT, self.context)  # the copy's owner may read it
         guard.require_room(self.service)
         made = self.try_to(_("This is the copy; it waits for its turn."),
                            self.service.copy, self.job.id)

@@ -37,7 +37,9 @@ class Workers(Page):
         self.mayManage = self.may(access.MANAGE)
         self.isPaused = service.isPaused()
         self.isHere = service.isProcessing()
-        found = service.workers()
+        # What was claimed by hand stands on a lease too, which stays when it is empty.
+        found = [worker for worker in service.workers()
+                 if worker["threads"] or worker["holds"]]
         self.more = max(0, len(found) - WORKERS)
         self.alive = sum(1 for worker in found if worker["alive"])
         wishes = service.wishes()

@@ -91,7 +91,8 @@ def _position(storage: FileStorage, tid: bytes, oid: bytes) -> int | None:
 
 
 def _read(db: DB, transaction: Any, limit: int) -> Writing:
-    records, more = [], False
+    records: list[Record] = []
+    more = False
     for record in transaction:
         if len(records) == limit:
             more = True

@@ -61,7 +61,8 @@ class House:
         login.define(login.Login("admin", "admin"))
         xmlconfig.file("site.zcml", lovely.remotetask.app)
         people.define_people()
-        self.db = ZODB.DB(storage or MappingStorage())
+        # An empty FileStorage is not true.
+        self.db = ZODB.DB(MappingStorage() if storage is None else storage)
         notify(DatabaseOpened(self.db))
         self.wsgi = Door(WSGIPublisherApplication(
             self.db, HTTPPublicationRequestFactory))
