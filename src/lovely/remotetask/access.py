@@ -103,12 +103,18 @@ def owner_for(service: Any, owner: str | None) -> str | None:
     present = present_owner()
     if owner is None or owner == present:
         return present
-    what = f"add a job for {owner!r}"
-    if owner == SYSTEM or queryInteraction() is not None \
-            and not checkPermission(ACT_FOR, service):
-        raise NotAllowed(ACT_FOR, present, what)
+    require_to_act_for(service, owner)
     find_principal(owner)
     return owner
+
+
+def require_to_act_for(service: Any, owner: str | None) -> None:
+    """Raise NotAllowed where the present principal may not say what a job of *owner*
+    does.  A job without owner runs as trusted code does: nobody's own."""
+    present = present_owner()
+    if owner == SYSTEM != present or queryInteraction() is not None \
+            and present != owner and not checkPermission(ACT_FOR, service):
+        raise NotAllowed(ACT_FOR, present, f"act for {owner or 'the system'!r}")
 
 
 def input_of(job: Any) -> Any:

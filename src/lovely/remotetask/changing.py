@@ -76,8 +76,7 @@ class Changing:
             facts["due"] = None if moment is None else clock.to_micros(moment)
         if has_input:
             access.check_task(task, job.task, self)
-            if job.owner is not None and job.owner != frames.present_owner():
-                access.owner_for(self, job.owner)  # it goes on running as its owner
+            access.require_to_act_for(self, job.owner)  # it goes on running as its owner
             facts["input"], _ = checked.pack(value, f"input of {job.task!r}")
         return facts
 

@@ -271,6 +271,24 @@ class SomebodyElse(Access):
         entry, = self.service.listTrail()[0]
         self.assertEqual((entry.who, entry.detail), ("manager", "for viewer"))
 
+    def test_who_changes_what_a_job_of_another_does_acts_for_that_one(self):
+        """An operator may move a job, but not give it work in its owner's name."""
+        endInteraction()
+        ownerless = self.service.jobs[self.service.add("work", 1, startLater=True)]
+        for job in ownerless, self.job_of("manager", input=1, startLater=True):
+            with acting_as("operator"):
+                self.service.changeJob(job.id, title="urgent")
+                with self.assertRaises(NotAllowed):
+                    self.service.changeJob(job.id, input=2)
+            self.assertEqual((job.title, job.input), ("urgent", 1))
+            with acting_as("manager"):
+                self.service.changeJob(job.id, input=3)
+            self.assertEqual(job.input, 3)
+        own = self.job_of("operator", input=1, startLater=True)
+        with acting_as("operator"):
+            self.service.changeJob(own.id, input=2)
+        self.assertEqual(own.input, 2)
+
     def test_such_a_job_runs_as_the_one_named(self):
         self.task("dear", lambda input: "done", permission=access.MANAGE)
         job = self.job_of("manager", "dear", owner="viewer")

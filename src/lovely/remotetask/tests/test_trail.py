@@ -127,7 +127,7 @@ class WhatPeopleDo(Trails):
         self.assertIsNone(acts.actor())
 
     def test_pages_of_it_come_newest_first(self):
-        for number in range(7):
+        for _ in range(7):
             with acting_as("operator"):
                 self.service.cancel(self.service.add("echo"))
             transaction.commit()
@@ -201,7 +201,7 @@ class TwoAtOnce(Trails):
                 for manager, connection in zip(managers, connections, strict=True):
                     manager.begin()
                     service = connection.root()["tasks"]
-                    with mock.patch.object(clock, "micros", lambda: 1_000 + number):
+                    with mock.patch.object(clock, "micros", return_value=1_000 + number):
                         with acts.acting("ada"):
                             acts.note(service, "cancel", number)
                 managers[0].commit()
