@@ -3,7 +3,7 @@ import argparse
 from importlib.metadata import PackageNotFoundError, version
 
 from lovely.remotetask import lifecycle
-from lovely.remotetask.cli import commands, work, zeo
+from lovely.remotetask.cli import commands, work, workers, zeo
 from lovely.remotetask.missed import MISSED, OVERLAP
 
 DESCRIPTION = "Background jobs that commit with your data, in a ZODB."
@@ -49,6 +49,7 @@ def parser():
     _adding(these)
     _reading(these)
     _steering(these)
+    _workers(these)
     _cron(these)
     return main
 
@@ -272,6 +273,37 @@ def _count(text):
 
 
 # -- cron jobs
+
+
+# -- workers
+
+
+def _workers(these):
+    _command(these, "workers", workers.workers,
+             "show who works for a service, and what is wished", [
+                 "workers", "workers --service site@tasks --json"], [_answering()])
+    for name, help in (
+            ("pause", "have no worker of a service start a job, in any process"),
+            ("resume", "let the workers of a paused service start jobs again")):
+        _command(these, name, getattr(workers, name), help, [name],
+                 [_answering(writes=True)])
+    found = _command(these, "threads", workers.threads,
+                     "have the workers of a service run so many jobs at once", [
+                         "threads 4", "threads 8 --worker 3f9a1c02", "threads default"],
+                     [_answering(writes=True)])
+    found.add_argument("number", metavar="NUMBER", help=(
+        "how many; `default`: as many as each was started with"))
+    found.add_argument("--worker", metavar="NAME", help=(
+        "this one only: the beginning of its name, as `remotetask workers` shows it"))
+    for name, function, help in (
+            ("stop-worker", workers.stop_worker,
+             "have one worker start no other job; its process stays"),
+            ("start-worker", workers.start_worker,
+             "let a worker that was stopped so start jobs again")):
+        found = _command(these, name, function, help, [f"{name} 3f9a1c02"],
+                         [_answering(writes=True)])
+        found.add_argument("worker", metavar="NAME", help=(
+            "the beginning of its name, as `remotetask workers` shows it"))
 
 
 def _cron(these):

@@ -339,3 +339,46 @@ class UnknownCron(UnknownJob):
     def __init__(self, id):
         super().__init__(id)
         self.args = (f"job {id} is no cron job; remotetask cron list shows them",)
+
+
+# -- workers, and what they are to do
+
+
+@verb("workers")
+def workers(service, tell):
+    """Who works, and the wishes in force."""
+    return dict(
+        workers=[dict(each, since=plain.moment(each["since"]))
+                 for each in service.workers()],
+        wishes=[dict(each, since=plain.moment(each["since"]))
+                for each in service.wishes()])
+
+
+@verb("pause_processing", writes=True)
+def pause_processing(service, tell):
+    service.pauseProcessing()
+    return dict(paused=True)
+
+
+@verb("resume_processing", writes=True)
+def resume_processing(service, tell):
+    service.resumeProcessing()
+    return dict(paused=False)
+
+
+@verb("wish_threads", writes=True)
+def wish_threads(service, tell, number, worker=None):
+    service.wishThreads(number, worker)
+    return dict(number=number, worker=worker)
+
+
+@verb("stop_worker", writes=True)
+def stop_worker(service, tell, worker):
+    service.wishStop(worker)
+    return dict(worker=worker)
+
+
+@verb("start_worker", writes=True)
+def start_worker(service, tell, worker):
+    service.wishStart(worker)
+    return dict(worker=worker)
