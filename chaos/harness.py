@@ -456,6 +456,9 @@ class Verdict(NamedTuple):
                       if job.task == "chaos.count")
         errors = [f"job {id}: {job.reason}: {job.error}" for id, job in jobs.items()
                   if status[id] == lifecycle.ERROR]
+        errors += [f"job {id} took effect {number} times, it is {status.get(id)}, started "
+                   f"{jobs[id].startedCount if id in jobs else 0} times"
+                   for id, number in effects.items() if number > 1]
         return cls(
             acknowledged=len(acknowledged), present=len(jobs), completed=len(done),
             recovered=len(jobs.keys() - acknowledged),

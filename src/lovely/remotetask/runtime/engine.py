@@ -25,12 +25,13 @@ ZEO = ("the ZEO server at {} is spoken to without encryption, and whoever can re
 
 
 def warn(db: DB) -> None:
-    """Log what is risky about a database, once in each process."""
+    """Log what is risky about a database, once in each process; mend what can be."""
     with _lock:
         if db in _warned:
             return
         _warned.add(db)
     try:
+        mend(db)
         for text in cautions(db):
             log.warning("%s", text)
     except Exception as error:  # it must not keep anything from working
@@ -50,6 +51,33 @@ def cautions(db: DB) -> list[str]:
         return [POSTGRESQL.format(name, value) for name in ("synchronous_commit", "fsync")
                 for value in _ask(adapter, f"SHOW {name}") if value in UNSAFE]
     return []
+
+
+def mend(db: DB) -> None:
+    """Have the SQLite connections of RelStorage forget what could not be committed.
+
+    When a COMMIT fails (the disk is full, or broken) SQLite undoes the transaction by
+    itself.  RelStorage 4.3 sees none to roll back then, and leaves what it was to store
+    in a temporary table of the connection: the next commit would store that too.
+    """
+    if type(watch.adapter_of(db)).__name__ != "Sqlite3Adapter":
+        return
+    from relstorage.adapters.sqlite.drivers import Connection
+
+    commit = Connection.commit
+
+    def commit_or_forget(self: Any) -> None:
+        try:
+            commit(self)
+        except BaseException:
+            try:
+                self.rollback()  # which empties the temporary tables
+            except BaseException:
+                self.close()     # it is replaced by another
+            raise
+
+    if commit.__name__ != commit_or_forget.__name__:
+        Connection.commit = commit_or_forget
 
 
 def _ask(adapter: Any, question: str) -> Any:

@@ -1,11 +1,16 @@
 """Databases whose settings risk what is in them, and those that are opened well."""
 import logging
+import os
+import resource
 import shutil
 import tempfile
 import unittest
+from contextlib import contextmanager
 from unittest import mock
 
+import transaction
 import ZODB
+from persistent.mapping import PersistentMapping
 from ZEO.ClientStorage import ClientStorage
 from ZODB.config import databaseFromString
 from ZODB.MappingStorage import MappingStorage
@@ -51,6 +56,39 @@ class OfSQLite(EngineCase):
         with db.storage._store_connection_pool.borrowing() as store:
             store.cursor.execute("PRAGMA synchronous")
             return store.cursor.fetchone()[0]
+
+    def test_what_could_not_be_committed_is_not_committed_by_the_next(self):
+        """A commit failed, the disk was full; the next one on that connection stored
+        what it had left, so that half of a job took effect twice."""
+        servers.require("sqlite", "relstorage")
+        db = self.by_uri(f"sqlite://{self.directory}")
+        engine.mend(db)
+        manager = transaction.TransactionManager()
+        root = db.open(manager).root()
+        for name in "ab":
+            root[name] = PersistentMapping(value=0)
+        manager.commit()
+        root["a"]["value"] = root["b"]["value"] = 1
+        with self.full_disk(), self.assertLogs("txn", logging.CRITICAL), \
+                self.assertRaisesRegex(Exception, "disk"):
+            manager.commit()
+        manager.abort()
+        root["b"]["value"] = 2
+        manager.commit()
+        other = transaction.TransactionManager()
+        found = db.open(other).root()
+        self.assertEqual((found["a"]["value"], found["b"]["value"]), (0, 2))
+
+    @contextmanager
+    def full_disk(self):
+        """No file of this process can grow as far as the next commit."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        size = os.path.getsize(f"{self.directory}/main.sqlite3-wal")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     def test_by_uri_each_commit_is_on_the_disk(self):
         servers.require("sqlite", "relstorage")
