@@ -5,7 +5,6 @@ from lovely.remotetask.job import CronJob
 from lovely.remotetask.limits import line_of
 from lovely.remotetask.missed import MISSED, OVERLAP
 from lovely.remotetask.options import JobOptions, one_of
-from lovely.remotetask.runtime import frames
 
 OPTIONS = ("title", "priority", "startAt", "timeout", "retries")
 POLICIES = {"missed": MISSED, "overlap": OVERLAP}
