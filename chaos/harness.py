@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,9 @@ from lovely.remotetask.cli import databases
 from lovely.remotetask.cli.problems import Problem
 from lovely.remotetask.cli.socket import connect, path_for
 from lovely.remotetask.cli.verbs import perform
+from lovely.remotetask.errors import RemoteTaskError
 from lovely.remotetask.processor import MultiProcessor
+from lovely.remotetask.runtime import engine
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.tests import servers
 
@@ -165,7 +168,7 @@ class Arena:
 
     threads = 3
 
-    def __init__(self, options, zeo_options=(), settings=(), **service):
+    def __init__(self, options, zeo_options=(), settings=()):
         self.storage, self.chance = options.storage, options.chance
         self.own = options.keep is None
         self.directory = Path(options.keep or tempfile.mkdtemp(prefix="chaos-"))
@@ -228,6 +231,7 @@ class Arena:
         """The database, open here.  On a FileStorage no worker may live."""
         if self._db is None:
             self._db = databases.find(self.uri).open()
+            engine.mend(self._db)
         return self._db
 
     def close_database(self):
@@ -479,16 +483,11 @@ class Verdict(NamedTuple):
 # What a request raises when its answer is lost.
 def _trouble():
     found = [OSError, Problem, ZODB.POSException.POSError, TransientError,
-             lifecycle_errors()]
+             RemoteTaskError, sqlite3.Error]
     with suppress(ImportError):
         import psycopg2
         found.append(psycopg2.Error)
     return tuple(found)
-
-
-def lifecycle_errors():
-    from lovely.remotetask.errors import RemoteTaskError
-    return RemoteTaskError
 
 
 TROUBLE = _trouble()

@@ -79,7 +79,7 @@ def main():
                 if kill_at(arena, point, missed):
                     died.append(point)
         arena.finish()
-        for number in range(options.sweeper):
+        for _ in range(options.sweeper):
             for point in ("rescuing", "rescued"):
                 if kill_sweeper(arena, point, missed):
                     died.append(point)

@@ -6,6 +6,7 @@ at the latest (one that makes all suspects, three that it has to itself), and no
 innocent may be charged.
 """
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -24,7 +25,7 @@ def swallow(arena, kind, innocents):
     died = 0
     while died < PROCESSES:
         worker = arena.worker()
-        harness.wait_until(lambda: not worker.alive or _done(arena), "the end", 60)
+        harness.wait_until(partial(_ended, arena, worker), "the end", 60)
         if worker.alive:
             arena.stop_workers()
             break
@@ -35,7 +36,10 @@ def swallow(arena, kind, innocents):
     return died, facts[pill], charged
 
 
-def _done(arena):
+def _ended(arena, worker):
+    """Whether the process has died, or all is done."""
+    if not worker.alive:
+        return True
     counts = arena.counts()
     return counts is not None and not (
         counts["queued"] or counts["processing"] or counts["delayed"])

@@ -2,6 +2,7 @@
 import ipaddress
 import logging
 import threading
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
 
@@ -91,7 +92,7 @@ def _ask(adapter: Any, question: str) -> Any:
         manager.rollback_and_close(connection, cursor)
 
 
-def _of_zeo(storage: Any):
+def _of_zeo(storage: Any) -> Iterator[str]:
     if type(storage).__module__ != "ZEO.ClientStorage":
         return
     addresses = storage._addr if isinstance(storage._addr, list) else [storage._addr]
