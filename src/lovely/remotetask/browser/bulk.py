@@ -263,7 +263,7 @@ class Bulk(Page):
         question = {**self._question(verb, states, before),
                     "createdBefore": self._latest(before)} if more else {}
         end = time.monotonic() + STEP
-        while more and time.monotonic() < end:
+        while more:
             found = self.service.findJobs(
                 **question, after=key, limit=BATCH, looked=seen, seconds=STEP)
             for job in found.jobs:
@@ -273,6 +273,8 @@ class Bulk(Page):
                     pass  # it was moved meanwhile, or is somebody else's
             key, seen = found.next, found.looked
             more = key is not None
+            if time.monotonic() >= end:
+                break
         if not more:
             self._finished(name, done)
             return None

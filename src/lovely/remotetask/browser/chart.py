@@ -56,16 +56,25 @@ def waits_chart(steps, title: str, describe: Callable[[Step], str]) -> str:
     means = [step.waited / step.attempts if step.attempts else None for step in steps]
     most = max((mean for mean in means if mean is not None), default=0) or 1
     width = WIDTH / max(1, len(steps))
-    parts, points = [], []
+    parts: list[str] = []
+    points: list[str] = []
     for number, (step, mean) in enumerate(zip(steps, means)):
-        if mean is not None:
+        if mean is None:
+            _line(parts, points)
+        else:
             height = max(1.5, mean / most * (HEIGHT - 4))
             parts.append(f"<g><title>{html.escape(describe(step))}</title>" + _rect(
                 number * width, HEIGHT - height, width * PART, height, "c-wait") + "</g>")
             points.append(f"{(number + PART / 2) * width:.1f},{HEIGHT - height:.1f}")
+    _line(parts, points)
+    return _svg(title, parts)
+
+
+def _line(parts: list[str], points: list[str]) -> None:
+    """End a line: nothing is known where nothing ran."""
     if len(points) > 1:
         parts.append(f'<polyline class="c-mean" points="{" ".join(points)}"></polyline>')
-    return _svg(title, parts)
+    points.clear()
 
 
 def _rect(left, top, width, height, name) -> str:

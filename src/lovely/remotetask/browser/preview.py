@@ -1,4 +1,5 @@
 """What the list says of one job: its detail view, else its input in short."""
+import html
 import logging
 
 from zope.component import queryMultiAdapter
@@ -8,7 +9,7 @@ from zope.security.proxy import ProxyFactory
 
 from lovely.remotetask import access, clerk
 from lovely.remotetask.browser import _
-from lovely.remotetask.browser.layout import zone_of
+from lovely.remotetask.browser.layout import Page
 from lovely.remotetask.failure import in_log, marked, traceback_of
 
 log = logging.getLogger(__name__)
@@ -32,13 +33,14 @@ class Detail(BrowserView):
 class CronDetail(BrowserView):
     """The view `detail` of a cron job: when it fires."""
 
+    isHTML = True
+
     def __call__(self):
-        moment = self.context.scheduledFor
+        moment, page = self.context.scheduledFor, Page(self.context, self.request)
         if moment is None:
-            return _("not yet scheduled")
-        text = self.request.locale.dates.getFormatter("dateTime", "medium").format(
-            moment.astimezone(zone_of(self.request)))
-        return _("Scheduled for ${date}", mapping={"date": text})
+            return html.escape(page.say(_("not yet scheduled")))
+        said = html.escape(page.say(_("Scheduled for ${date}", mapping={"date": "\0"})))
+        return said.replace("\0", page.when(moment))
 
 
 def detail_of(job, request) -> tuple[str, bool]:
