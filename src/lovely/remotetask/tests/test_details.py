@@ -17,7 +17,7 @@ from zope.publisher.browser import TestRequest
 from zope.schema import Int, Password, TextLine
 from zope.testbrowser.wsgi import Browser
 
-from lovely.remotetask import clock, lifecycle
+from lovely.remotetask import clock, lifecycle, processor
 from lovely.remotetask.browser import job as jobpage
 from lovely.remotetask.browser import schedules, values, words
 from lovely.remotetask.job import CronJob
@@ -39,23 +39,29 @@ class IMail(Interface):
     password = Password(title="Password of the mail server", required=False)
 
 
-class Details:
-    """A layer: the application on a FileStorage, with tasks."""
+class OnFiles:
+    """A layer: the application on a FileStorage of its own, with tasks."""
 
-    @classmethod
-    def setUp(cls):
-        cls.directory = tempfile.mkdtemp()
-        cls.house = House(FileStorage(str(Path(cls.directory) / "Data.fs")))
+    __bases__ = ()
+
+    def __init__(self, name):
+        self.__name__, self.__module__ = name, __name__
+
+    def setUp(self):
+        self.directory = tempfile.mkdtemp()
+        self.house = House(FileStorage(str(Path(self.directory) / "Data.fs")))
         for name, task in TASKS.items():
-            cls.house.task(name, task)
-        cls.house.task("mail", mail, inputSchema=IMail, retries=1)
-        with cls.house.root() as root:
+            self.house.task(name, task)
+        self.house.task("mail", mail, inputSchema=IMail, retries=1)
+        with self.house.root() as root:
             root["reports"] = Folder()
 
-    @classmethod
-    def tearDown(cls):
-        cls.house.close()
-        shutil.rmtree(cls.directory)
+    def tearDown(self):
+        self.house.close()
+        shutil.rmtree(self.directory)
+
+
+Details = OnFiles("Details")
 
 
 def mail(input):
@@ -462,6 +468,7 @@ class Workers(DetailsCase):
             service.stopProcessing()
             service.resumeProcessing()
             service.wishThreads(None)
+        self.assertEqual(processor.stop_all(self.house.db, grace=5), [])
         super().tearDown()
 
     def test_nobody_works_is_said(self):
