@@ -5,15 +5,17 @@ import re
 import sys
 import warnings
 
+import transaction
 import ZConfig
+from transaction.interfaces import TransientError
 from zc.lockfile import LockError
-from ZODB.POSException import StorageError
 from zope.app.appsetup import appsetup
 from zope.app.appsetup.product import setProductConfigurations
 from zope.configuration.exceptions import ConfigurationError
 from zope.event import notify
 from zope.processlifetime import DatabaseOpened
 
+from lovely.remotetask import uris
 from lovely.remotetask.app.problems import CannotStart
 
 
@@ -55,22 +57,38 @@ def apply(options, *handlers):
 
 def open_databases(options):
     """Open the databases and say so to all who start with them; the main one."""
-    lock_log = logging.getLogger("zc.lockfile")
-    lock_log.disabled = True  # a traceback would say less than the text below
     try:
-        databases, _ = appsetup.multi_database(options.databases)
+        with uris.said_once():
+            databases, _ = appsetup.multi_database(options.databases)
     except LockError as error:
         raise CannotStart(_locked(error)) from error
-    except (OSError, StorageError) as error:
-        raise CannotStart(f"The database cannot be opened: {_short(error)}") from error
-    finally:
-        lock_log.disabled = False
+    except uris.BadURI as error:
+        raise CannotStart(str(error), exit_code=2) from error
+    except Exception as error:
+        raise CannotStart(uris.trouble(_name(options), error)) from error
     try:
-        notify(DatabaseOpened(databases[0]))
+        _tell_opened(databases[0])
     except BaseException:
         close_databases(databases[0])
         raise
     return databases[0]
+
+
+def _name(options):
+    """The main database, as it can be shown."""
+    uri = getattr(options.databases[0].config.storage.config, "uri", None)
+    return "the database" if uri is None else uris.hidden(uri)
+
+
+def _tell_opened(db):
+    """Of several processes that find an empty database, one makes the root in it."""
+    for last in (False, False, True):
+        try:
+            return notify(DatabaseOpened(db))
+        except TransientError:
+            if last:
+                raise
+            transaction.abort()
 
 
 def close_databases(db):

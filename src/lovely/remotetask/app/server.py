@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from zope.event import notify
 from zope.interface import implementer
 
-from lovely.remotetask import processor
+from lovely.remotetask import processor, uris
 from lovely.remotetask.app import configuration, login
 from lovely.remotetask.app.directory import Directory
 from lovely.remotetask.app.interfaces import IAtWork
@@ -43,10 +43,10 @@ class Application:
     """
 
     def __init__(self, directory="var", host="127.0.0.1", port=8080, *,
-                 example=None, threads=4, stream=None):
+                 example=None, uri=None, threads=4, stream=None):
         self.directory = Directory(directory)
         self.host, self.port, self.threads = host, port, threads
-        self.example = example
+        self.example, self.uri = example, uri
         self.stream = stream
         self.on_start = []
 
@@ -64,7 +64,7 @@ class Application:
         web = WebServer(self.host, self.port, self.threads)
         running.on_stop(web.socket.close)
         running.url = web.url
-        self.directory.prepare(self.example)
+        self.directory.prepare(self.example, self.uri)
         running.login = login.get(self.directory.login)
         terminal = Terminal(self.stream)
         running.on_stop(logging.getLogger().removeHandler, terminal)
@@ -120,14 +120,15 @@ def _safely(function, arguments, named):
                   marked(traceback_of(error)))
 
 
-def run(directory="var", host="127.0.0.1", port=8080, *, example=None, threads=4,
-        on_start=(), out=None) -> int:
+def run(directory="var", host="127.0.0.1", port=8080, *, example=None, uri=None,
+        threads=4, on_start=(), out=None) -> int:
     """Run the application until Ctrl-C or SIGTERM; the exit code."""
     out = out or sys.stdout
     with stop_signals() as asked:
         try:
             application = Application(
-                directory, host, port, example=example, threads=threads, stream=out)
+                directory, host, port, example=example, uri=uri, threads=threads,
+                stream=out)
             application.on_start.extend(on_start)
             running = application.start()
         except CannotStart as error:
@@ -158,7 +159,7 @@ lovely.remotetask is at work.
   Web page   {url}@@contents.html  (the ZMI)
   Login      {running.login.login}
   Password   {running.login.password}        (kept in {path}/login.txt)
-  Database   {path}/Data.fs
+  Database   {_database(directory)}
   Log        {path}/log/event.log
   Settings   {path}/zope.conf, {path}/site.zcml
 
@@ -169,6 +170,16 @@ terminal:
 
 Ctrl-C stops it.
 """
+
+
+def _database(directory):
+    """The database, as its zope.conf names it."""
+    uri = directory.uri()
+    if uri is not None:
+        return uris.hidden(uri)
+    if directory.database.exists():
+        return os.path.relpath(directory.database)
+    return "see the settings"
 
 
 def _hints(path):

@@ -32,7 +32,7 @@ def parse(words=None):
         options.verbose = False
     if options.main_db is not None:  # it was said before the command
         if not hasattr(options, "db"):
-            main.error("run and zeo take no --db, but a path: remotetask run DIRECTORY")
+            main.error("zeo takes no --db, but a path: remotetask zeo FILE")
         options.db = options.db or options.main_db
     return options
 
@@ -105,12 +105,15 @@ def _answering(writes=False):
 
 def _long_lived(these):
     run = _command(these, "run", work.run, "run the application, until Ctrl-C", [
-        "run", "run /srv/tasks --port 8090"])
+        "run", "run /srv/tasks --port 8090", "run web --db zeo://127.0.0.1:8100"])
     run.add_argument("directory", nargs="?", default="var", help=(
         "where it keeps all that it has; made at the first start (default: var)"))
     run.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1")
     run.add_argument("--port", type=int, default=8080, help=(
         "default: 8080; 0: any that is free"))
+    run.add_argument("--db", metavar="URI", help=(
+        "the database, for the first start, which writes it into zope.conf (default: a "
+        "Data.fs in the directory)"))
     run.add_argument("--example", metavar="PACKAGE", help=(
         "directory of a package whose configure.zcml the first start includes"))
     run.add_argument("--no-example", dest="example", action="store_false", default=None,

@@ -7,44 +7,34 @@
     postgresql:// sqlite://      RelStorage
 """
 import importlib
-import logging
 import os
 import re
 import sys
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import ZODB
-import zodburi
 from zc.lockfile import LockError
 from ZODB.FileStorage import FileStorage
 from ZODB.FileStorage.FileStorage import FileStorageFormatError
-from ZODB.POSException import ReadOnlyError
 from zope.component import getGlobalSiteManager
 from zope.configuration import xmlconfig
 from zope.configuration.exceptions import ConfigurationError
 from zope.site.site import SiteManagerAdapter
 
 import lovely.remotetask
-from lovely.remotetask import settings
+from lovely.remotetask import settings, uris
 from lovely.remotetask.cli.problems import BadArgument, Busy, NoDatabase
 from lovely.remotetask.errors import RemoteTaskError
-from lovely.remotetask.failure import in_log, text_of
-from lovely.remotetask.runtime.engine import FULL
+from lovely.remotetask.failure import in_log
 
 DEFAULT = "var"
 VARIABLE = "REMOTETASK_DB"
-ZEO_SECONDS = 10     # how long a ZEO server may take to answer, unless the URI says
 OLD_MAGIC = b"FS21"  # of Python 2
 MAGIC = (OLD_MAGIC, b"FS30")
 CONF_LIMIT = 2**20
 NEEDS_APP = ("{} needs packages that are not installed: pip install "
              "'lovely.remotetask[app]' ({})")
-NEEDS_RELSTORAGE = ("a {}:// database needs RelStorage: pip install "
-                    "'lovely.remotetask[relstorage]'")
-
 
 def find(text: str | None = None):
     """The database that *text*, or the environment, or nothing names."""
@@ -136,15 +126,13 @@ class AtURI(Database):
 
     def __init__(self, uri):
         self.uri = uri
-        self.name = hidden(uri)
-        scheme, _, rest = uri.partition("://")
-        if scheme == "file":
-            self.file = Path(rest.partition("?")[0]).absolute()
-            if not self.file.exists():
-                raise NoDatabase(f"there is no {self.file}: a database is made by "
-                                 "`remotetask run`, or in a script")
+        self.name = uris.hidden(uri)
+        self.file = uris.file_of(uri)
+        if self.file is not None and not self.file.exists():
+            raise NoDatabase(f"there is no {self.file}: a database is made by "
+                             "`remotetask run`, or in a script")
         with opening(self.name):
-            self.factory, self.options = resolve(uri)
+            self.factory, self.options = uris.resolve(uri)
 
     def _open(self):
         return _database(self.factory(), **self.options)
@@ -222,6 +210,8 @@ class AtConf(Database):
 def _file_of(storage) -> Path | None:
     """The path of the FileStorage in a section of a configuration."""
     config = storage.config
+    if type(storage).__name__ == "URIStorage":
+        return uris.file_of(config.uri)
     while hasattr(config, "base"):  # <blobstorage>, <zlibstorage>, ...
         config = config.base.config
     if type(storage).__name__ != "FileStorage" and not hasattr(config, "quota"):
@@ -245,120 +235,6 @@ def _execute(path, package=None, context=None):
         raise BadArgument(f"{path}: {in_log(' '.join(str(error).split()))}") from error
 
 
-# -- URIs
-
-
-def resolve(uri):
-    """(storage factory, options of ZODB.DB) of a URI."""
-    scheme = uri.partition(":")[0]
-    if scheme in ("postgres", "postgresql", "sqlite", "mysql", "oracle") \
-            and find_spec("relstorage") is None:
-        raise NoDatabase(NEEDS_RELSTORAGE.format(scheme))
-    if scheme in ("postgres", "postgresql"):
-        return _resolve_postgresql(uri)
-    if scheme == "sqlite":
-        return _resolve_sqlite(uri)
-    if scheme == "zeo" and not {"wait", "wait_timeout"} & dict(
-            parse_qsl(urlsplit(uri).query)).keys():
-        uri += f"{'&' if '?' in uri else '?'}wait_timeout={ZEO_SECONDS}"
-    return _resolve(uri, uri)
-
-
-def _resolve(uri, given):
-    """What zodburi makes of a URI, which was *given* in another form perhaps."""
-    try:
-        return zodburi.resolve_uri(uri)
-    except zodburi.NoResolverForScheme:
-        raise BadArgument(
-            f"{hidden(given)}: databases of that kind are not known; there are file://, "
-            "zeo://, postgresql://, sqlite:///, memory:// and zconfig://") from None
-    except zodburi.UnknownDatabaseKeywords as error:
-        raise BadArgument(f"{hidden(given)}: {error.args[0]}") from None
-
-
-def sqlite_uri(uri: str) -> str:
-    """sqlite:///directory as RelStorage says it: sqlite://?data_dir=/directory."""
-    parts = urlsplit(uri)
-    query = dict(parse_qsl(parts.query))
-    if "data_dir" not in query:
-        if parts.netloc or parts.path in ("", "/"):
-            raise BadArgument(
-                f"{in_log(uri)}: write sqlite:///path/of/a/directory, with three slashes")
-        query["data_dir"] = unquote(parts.path)
-    if os.path.isfile(query["data_dir"]):
-        raise BadArgument(f"{in_log(query['data_dir'])} is a file: RelStorage keeps "
-                          "several files in a directory, name that")
-    return "sqlite://?" + urlencode(query)
-
-
-def _resolve_sqlite(uri: str):
-    return _resolve_relstorage(_sqlite_adapter, sqlite_uri(uri), uri)
-
-
-def _sqlite_adapter(parts, query):
-    """RelStorage's own helper cannot set pragmas, and the default, NORMAL, can lose
-    commits when the power fails."""
-    query = dict(query)
-    directory = query.pop("data_dir")
-
-    def factory(options):
-        from relstorage.adapters.sqlite.adapter import Sqlite3Adapter
-        return Sqlite3Adapter(
-            directory, pragmas={"synchronous": FULL}, options=options)
-    return factory, query
-
-
-def _resolve_postgresql(uri: str):
-    return _resolve_relstorage(
-        _PostgreSQL(), re.sub("^postgresql:", "postgres:", uri), uri)
-
-
-def _resolve_relstorage(adapter, uri, given):
-    from relstorage.zodburi_resolver import RelStorageURIResolver
-
-    factory, rest = RelStorageURIResolver(adapter)(uri)
-    # What is left is for ZODB.DB: zodburi reads it from any URI.
-    return factory, _resolve("memory://?" + urlencode(rest), given)[1]
-
-
-class _PostgreSQL:
-    """Takes the place of RelStorage's own helper, which passes 'None' for what the
-    URI leaves out, and %40 in a password as it stands."""
-
-    PARAMETERS = ("application_name", "connect_timeout", "options", "passfile",
-                  "service", "sslcert", "sslkey", "sslmode", "sslrootcert")
-
-    def __call__(self, parts, query):
-        dsn, rest = self.dsn(parts, query)
-
-        def factory(options):
-            from relstorage.adapters.postgresql import PostgreSQLAdapter
-            return PostgreSQLAdapter(dsn=dsn, options=options)
-        return factory, rest
-
-    def dsn(self, parts, query):
-        """What libpq is told, and what is left of the query for RelStorage."""
-        facts = dict(
-            dbname=unquote(parts.path[1:]), user=parts.username and unquote(parts.username),
-            password=parts.password and unquote(parts.password), host=parts.hostname,
-            port=parts.port)
-        facts.update((name, query[name]) for name in self.PARAMETERS if name in query)
-        return (" ".join(f"{name}={_quoted(value)}" for name, value in facts.items()
-                         if value),
-                {name: query[name] for name in query if name not in self.PARAMETERS})
-
-
-def _quoted(value) -> str:
-    text = str(value).replace("\\", r"\\").replace("'", r"\'")
-    return f"'{text}'"
-
-
-def hidden(uri: str) -> str:
-    """A URI to be shown: without its password."""
-    without = re.sub(r"(://[^/@:]*):.*@", r"\1:***@", uri)
-    return in_log(re.sub(r"(password=)[^&]*", r"\1***", without))
-
-
 # -- what can stand in the way
 
 
@@ -369,10 +245,12 @@ class opening:
         self.name = name
 
     def __enter__(self):
-        logging.getLogger("zc.lockfile").disabled = True  # the text says more
+        self._silence = uris.said_once()
+        self._silence.__enter__()
         return self
 
     def __exit__(self, kind, error, traceback):
+        self._silence.__exit__(None, None, None)
         if error is None or not isinstance(error, Exception) \
                 or isinstance(error, (NoDatabase, BadArgument)):
             return
@@ -383,24 +261,15 @@ class opening:
             return Busy(busy(error))
         if isinstance(error, FileStorageFormatError):
             return NoDatabase(f"{self.name} {self._format()}")
+        if isinstance(error, uris.BadURI):
+            return BadArgument(str(error))
+        if isinstance(error, uris.NotInstalled):
+            return NoDatabase(str(error))
         if isinstance(error, RemoteTaskError):  # CannotStart says it well itself
             problem = NoDatabase(str(error))
             problem.exit_code = 3 if getattr(error, "exit_code", 2) == 1 else 2
             return problem
-        if type(error).__name__ == "ClientDisconnected":
-            return NoDatabase(f"the ZEO server of {self.name} does not answer")
-        if isinstance(error, ImportError):
-            return NoDatabase(f"{self.name} needs a package that is not installed: {error}")
-        if isinstance(error, PermissionError):
-            return NoDatabase(f"{self.name}: you may not open {error.filename}; its owner "
-                              "can")
-        if isinstance(error, ReadOnlyError):
-            return NoDatabase(f"{self.name} is empty, or open for reading only")
-        if type(error).__name__ == "NoDriversAvailableError":
-            return NoDatabase(f"{self.name}: no driver for such a database is installed")
-        text = in_log(" ".join(text_of(error).split()))
-        return NoDatabase(f"{self.name} cannot be opened: {type(error).__name__}: {text}")
-
+        return NoDatabase(uris.trouble(self.name, error))
 
     def _format(self) -> str:
         """Why a file is refused: it is old, or something else altogether."""

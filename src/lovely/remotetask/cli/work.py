@@ -12,7 +12,8 @@ from transaction import TransactionManager
 from lovely.remotetask import filters, lifecycle, processor, startup
 from lovely.remotetask.cli import databases, times
 from lovely.remotetask.cli.output import Output, number
-from lovely.remotetask.cli.problems import DATABASE, DONE, FAILED, NoDatabase, NoSuchService
+from lovely.remotetask.cli.problems import (
+    DATABASE, DONE, FAILED, BadArgument, NoDatabase, NoSuchService)
 from lovely.remotetask.cli.services import choose, find_all
 from lovely.remotetask.cli.socket import Server, path_for
 from lovely.remotetask.failure import in_log
@@ -29,9 +30,13 @@ def run(options, out) -> int:
         from lovely.remotetask import app
     except ImportError as error:
         raise NoDatabase(databases.NEEDS_APP.format("the application", error)) from error
+    if options.db is not None and "://" not in options.db:
+        raise BadArgument(f"{in_log(options.db)} is no URI; a directory is named without "
+                          "--db: remotetask run DIRECTORY")
     watch = Watch()
     code = app.run(options.directory, options.host, options.port,
-                   example=options.example, on_start=[open_socket, watch.start])
+                   example=options.example, uri=options.db,
+                   on_start=[open_socket, watch.start])
     return DATABASE if watch.gone else code
 
 
@@ -151,6 +156,7 @@ def _open(database, options):
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, force=True,
         format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("ZEO").setLevel(logging.WARNING)  # it tells a lot
     database.configure(options.zcml, options.modules)
     return database.open()
 

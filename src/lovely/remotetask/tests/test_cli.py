@@ -10,9 +10,9 @@ import threading
 import unittest
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime, timedelta, UTC
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
-from urllib.parse import urlsplit
 
 import transaction
 import ZODB
@@ -23,7 +23,7 @@ from zope.site.testing import siteSetUp, siteTearDown
 
 from lovely.remotetask import TaskService, lifecycle, plain
 from lovely.remotetask.cli import arguments, databases, main, output, times, verbs
-from lovely.remotetask.cli.problems import BadArgument, NoDatabase
+from lovely.remotetask.cli.problems import BadArgument
 from lovely.remotetask.errors import TaskError
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.task import SimpleTask
@@ -649,7 +649,7 @@ class TheDatabase(CommandCase):
         conf.write_text("nonsense in here")
         self.refused(2, "list", "--db", conf)
         for uri in ("nothing://x", "http://x/y", "sqlite://path", "memory://x?nonsense=1"):
-            if uri.startswith("sqlite") and not databases.find_spec("relstorage"):
+            if uri.startswith("sqlite") and not find_spec("relstorage"):
                 continue
             with self.subTest(uri):
                 self.refused(2, "list", "--db", uri)
@@ -688,39 +688,6 @@ class TheDatabase(CommandCase):
         timer.start()
         self.addCleanup(timer.join)
         self.add()
-
-
-class URIs(unittest.TestCase):
-
-    def test_sqlite_is_said_as_relstorage_wants_it(self):
-        self.assertEqual(databases.sqlite_uri("sqlite:///a/b%20c?keep_history=0"),
-                         "sqlite://?keep_history=0&data_dir=%2Fa%2Fb+c")
-        self.assertEqual(databases.sqlite_uri("sqlite://?data_dir=x"),
-                         "sqlite://?data_dir=x")
-        for uri in ("sqlite://a/b", "sqlite:///", f"sqlite://{__file__}"):
-            self.assertRaises(BadArgument, databases.sqlite_uri, uri)
-
-    def test_postgresql_says_what_is_given_and_leaves_the_rest_to_libpq(self):
-        dsn = databases._PostgreSQL().dsn
-        self.assertEqual(
-            dsn(urlsplit("http://u:p%40s%27s%5C@h:5433/jobs"), {"sslmode": "require"}),
-            (r"dbname='jobs' user='u' password='p@s\'s\\' host='h' port='5433' "
-             "sslmode='require'", {}))
-        self.assertEqual(dsn(urlsplit("http://h/jobs"), {"keep_history": "0"}),
-                         ("dbname='jobs' host='h'", {"keep_history": "0"}))
-
-    def test_without_relstorage_its_databases_are_refused_with_the_way_to_get_it(self):
-        with mock.patch("lovely.remotetask.cli.databases.find_spec", lambda name: None):
-            for uri in ("postgresql://h/db", "postgres://h/db", "sqlite:///a"):
-                with self.assertRaisesRegex(NoDatabase, "pip install"):
-                    databases.resolve(uri)
-
-    def test_passwords_are_not_shown(self):
-        self.assertEqual(databases.hidden("postgresql://u:p@ss@h/db"),
-                         "postgresql://u:***@h/db")
-        self.assertEqual(databases.hidden("zeo://h:1?username=u&password=p&wait=1"),
-                         "zeo://h:1?username=u&password=***&wait=1")
-        self.assertEqual(databases.hidden("zeo://h:9991"), "zeo://h:9991")
 
 
 class Words(unittest.TestCase):

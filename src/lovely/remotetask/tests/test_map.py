@@ -84,6 +84,7 @@ FLOORS = {
         "plain": "jobs and services as plain data",
         "acts": "who acts, and that it is kept",
         "access": "who may do what with a service and its jobs",
+        "uris": "which storage a URI names, and what can keep it from being opened",
         "options": "the options of one add, checked before anything is stored",
         "finding": "which jobs match, a page at a time",
         "reading": "what can be asked of a service",
