@@ -13,6 +13,7 @@ from lovely.remotetask.runtime.publication import path_of
 
 REPR_LIMIT = 2_000
 DEEPEST = 100
+LONGEST_BITS = 14_000   # of a whole number: Python writes no more than 4,300 digits
 SUMMARY = (
     "id task status reason title priority tags created started completed due owner "
     "parent").split()
@@ -27,16 +28,29 @@ def moment(value) -> str | None:
 
 def value(found, depth: int = 0):
     """What JSON can express, as it is; {'repr': text} for all else."""
-    if found is None or isinstance(found, (bool, int, str)):
-        return found if type(found) in (type(None), bool, int, str) else shown(found)
+    if found is None or type(found) is bool:
+        return found
+    if type(found) is str:
+        return found if is_text(found) else shown(found)
+    if type(found) is int:
+        return found if found.bit_length() <= LONGEST_BITS else shown(found)
     if type(found) is float:
         return found if math.isfinite(found) else shown(found)
     if depth < DEEPEST and type(found) in (list, tuple):
         return [value(each, depth + 1) for each in found]
     if depth < DEEPEST and type(found) is dict \
-            and all(type(key) is str for key in found):
+            and all(type(key) is str and is_text(key) for key in found):
         return {key: value(each, depth + 1) for key, each in found.items()}
     return shown(found)
+
+
+def is_text(found: str) -> bool:
+    """Whether a text can be sent: no half of a surrogate pair is in it."""
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(found) -> dict:

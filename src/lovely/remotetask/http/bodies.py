@@ -33,6 +33,11 @@ ADD = record(
     startBefore=maybe(moment(description="not after this moment")),
     **OPTIONS)
 
+CHANGE = record(
+    input=ADD["properties"]["input"], startAt=ADD["properties"]["startAt"],
+    **{name: shape for name, shape in OPTIONS.items() if name != "tags"})
+CHANGE["minProperties"] = 1
+
 
 def _field(low: int, high: int, name: str) -> dict:
     return {"type": "array", "maxItems": 60, "description": f"{name}; empty: open",

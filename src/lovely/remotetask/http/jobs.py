@@ -153,6 +153,16 @@ def show(call) -> Answer:
     return Answer(data=whole(call, call.job))
 
 
+def change(call) -> Answer:
+    """Change a job that waits: title, priority, start, timeout, retries, input."""
+    if is_schedule(call.job):
+        raise IllegalMove(call.job, "changed as a job")
+    options = options_of(call.service, {"task": call.job.task, **call.body})
+    call.service.changeJob(call.job.id, **{
+        name: value for name, value in options.items() if name in call.body})
+    return Answer(data=whole(call, call.job))
+
+
 def log(call) -> Answer:
     """What the task wrote: the last lines."""
     return Answer(data=dict(lost=call.job.logLost, lines=[

@@ -58,12 +58,14 @@ OF_ERRORS: tuple[tuple[type, str], ...] = (
     (errors.BadSchedule, "bad-schedule"),
     (errors.BadStatus, "bad-request"),
     (errors.IllegalMove, "illegal-move"),
+    (errors.NotWaiting, "illegal-move"),
     (guard.ForeignSite, "foreign-site"),
     (guard.MethodNotAllowed, "method-not-allowed"),
     (guard.TooLarge, "too-large"),
     (guard.WrongContentType, "wrong-content-type"),
     (guard.TooManyJobs, "too-many-jobs"),
     (guard.Refusal, "bad-request"),
+    (errors.RemoteTaskError, "invalid"),
     (TransientError, "busy"),
 )
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from lovely.remotetask import access, lifecycle
 from lovely.remotetask.http import health, jobs, openapi, schedules, streams, whole
 from lovely.remotetask.http.bodies import (
-    ADD, ADD_SCHEDULE, AFTER, CHANGE_SCHEDULE, JOB, LIMIT, PAGE, SCHEDULE,
+    ADD, ADD_SCHEDULE, AFTER, CHANGE, CHANGE_SCHEDULE, JOB, LIMIT, PAGE, SCHEDULE,
     SCHEDULE_PAGE, TASK)
 from lovely.remotetask.http.shapes import record, text
 
@@ -101,6 +101,10 @@ ROUTES: tuple[Route, ...] = (
            "too-many-jobs"), body=ADD),
     Route("GET", "jobs/{id}", access.VIEW, jobs.show, "A job, with all that is known",
           {200: JOB}, ("unknown-job",), query=WAIT, of_job=True),
+    Route("PATCH", "jobs/{id}", access.CANCEL, jobs.change,
+          "Change a job that waits", {200: JOB},
+          ("unknown-job", "illegal-move", "invalid", "bad-input", "bad-option"),
+          body=CHANGE, of_job=True, conditional=True),
     Route("GET", "jobs/{id}/log", access.READ_RESULT, jobs.log,
           "What the task has written into its log",
           {200: record(("lines",), lines={"type": "array"}, lost={"type": "integer"})},

@@ -5,7 +5,6 @@ from lovely.remotetask import guard, lifecycle, plain
 from lovely.remotetask.errors import UnknownJob
 from lovely.remotetask.http import jobs, tasks
 from lovely.remotetask.http.answers import Answer
-from lovely.remotetask.http.problems import Problem
 
 FIELDS = ("minute", "hour", "dayOfMonth", "month", "dayOfWeek")
 TIMES = ("schedule", "timezone", *FIELDS)
@@ -70,8 +69,6 @@ def show(call) -> Answer:
 def change(call) -> Answer:
     cron = only(call)
     body = whole_numbers(call.body)
-    if not body:
-        raise Problem("invalid", "the body must name what is to change")
     if "input" in body:
         task = call.service.findTask(cron.task)
         body["input"] = tasks.from_json(getattr(task, "inputSchema", None), body["input"])

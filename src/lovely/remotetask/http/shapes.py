@@ -85,6 +85,8 @@ def _of_text(shape, value, pointer):
 
 
 def _of_record(shape, value, pointer):
+    if len(value) < shape.get("minProperties", 0):
+        yield _fault(pointer, "must name something")
     properties = shape.get("properties", {})
     for name in shape.get("required", ()):
         if name not in value:

@@ -37,6 +37,7 @@ CODES = {
     "too-large": 413,
     "wrong-content-type": 415,
     "too-many-jobs": 429,
+    "invalid": 422,
     "unknown-task": 4221,
     "bad-input": 4222,
     "bad-option": 4223,
