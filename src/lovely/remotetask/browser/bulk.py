@@ -127,7 +127,7 @@ class Bulk(Page):
     # -- some that are ticked
 
     def selected(self):
-        verb = self.text("do").removesuffix("-selected")
+        verb = self.button.removesuffix("-selected")
         ids = self.texts("ids")
         if not ids:
             self.tell(_("No jobs were selected."), "warning")
@@ -179,7 +179,7 @@ class Bulk(Page):
 
     def everything(self):
         """The buttons of release 0.5: whatever the filters are."""
-        name, _dash, state = self.text("do").partition("-")
+        name, _dash, state = self.button.partition("-")
         form = {"sort": self.text("sort"), "size": self.text("size")}
         if state != "all":
             form["state"] = state

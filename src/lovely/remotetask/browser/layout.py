@@ -107,6 +107,7 @@ class Page(BrowserView):
     template: object = None
     actions: dict[str, Action] = {}
     _frame = ViewPageTemplateFile("layout.pt")
+    button = ""      # the name of the pressed button
     argument = ""    # what stands behind the colon in the button's value
     _gone = False
     _zone = _dates = _numbers = None
@@ -135,6 +136,7 @@ class Page(BrowserView):
     def act(self):
         """Do what the pressed button says: "name", or "name:argument"."""
         name, _colon, self.argument = self.text("do").partition(":")
+        self.button = name
         action = self.actions.get(name)
         if action is None:
             raise BadRequest("this page has no such button")

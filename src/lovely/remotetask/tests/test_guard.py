@@ -298,6 +298,17 @@ class TheRequest(unittest.TestCase):
         for host in "", "a.example", "a_b:80", "127.0.0.1:8080", "[::1]:8080", "[::1]":
             self.assertIsNone(requests.trouble_with({"HTTP_HOST": host}, 1), host)
 
+    def test_virtual_hosts_and_skins_stand_where_they_mean_something(self):
+        for path, good in {
+                "/++skin++A/x": True, "/++vh++http:a.example:80/++/x": True,
+                "/site/++vh++https:a.example:443/a/b/++/++skin++A/x": True,
+                "/++vh++http:a.example:80": False, "/++vh++http:a.example/++/": False,
+                "/++vh++ftp:a.example:80/++/": False, "/x/++skin++A": False,
+                "/++vh++http:a:80/++/++vh++http:b:80/++/": False,
+                "/++vh++http:a:80/++/x/++skin++A": False}.items():
+            found = requests.trouble_with({"PATH_INFO": path}, 1)
+            self.assertIs(found is None, good, path)
+
 
 class TheRoom(ServiceCase):
     """How many jobs may wait, when they come from outside."""
