@@ -13,6 +13,7 @@ import logging
 import re
 import sys
 import time
+import traceback
 import xmlrpc.client
 from collections import Counter
 from pathlib import Path
@@ -39,6 +40,7 @@ ON_THE_WIRE = 0.1     # of all requests
 SHOWN = 10            # violations told in full
 
 SCRIPT = "<script>fuzz()</script>"
+FAULT_500 = re.compile(r"<name>faultCode</name>\s*<value><int>500<")
 PRIVATE = re.compile(r"private-(\w+)-of-(\w+)")
 NASTY = (
     "", " ", "0", "-1", "1", "17", "2147483648", "9" * 40, "1e400", "NaN", "null", "a",
@@ -267,8 +269,8 @@ class Fuzzer:
 class Oracle:
     """Looks at what was there before and is there now, and at each answer."""
 
-    def __init__(self, house):
-        self.house = house
+    def __init__(self, house, failed):
+        self.house, self.failed = house, failed
         self.violations: dict[str, list[str]] = {}
         self.state, self.tid = self.look(), house.tid()
 
@@ -289,13 +291,15 @@ class Oracle:
 
     def judge(self, asked, answer):
         body = answer.text
-        if answer.status >= 500 and "not-ready" not in body:
-            self.blame("answers of 500", asked, f"{answer.status} {body[:1_500]}")
+        if answer.status >= 500 and not asked.path.endswith(b"/health/ready") \
+                or FAULT_500.search(body):
+            self.blame("answers of 500", asked, f"{answer.status} {body[-300:]!r} "
+                       f"{self.failed.last}")
         if "Unexpected Zope" in body:
             self.blame("uncaught", asked, body[:500])
         for record in self.house.errors.records:
             if calm(record) and record.exc_info:
-                self.blame("uncaught", asked, logging.Formatter().format(record)[-1_500:])
+                self.blame("uncaught", asked, told(record.exc_info))
         self.house.errors.records.clear()
         if "html" in answer.headers.get("content-type", "") and (
                 SCRIPT in body or "<img src=x" in body):
@@ -357,6 +361,25 @@ class Oracle:
     def is_run(self, id):
         with self.house.service() as service:
             return service.jobs[id].isRun
+
+
+def told(exc_info):
+    """An exception in one line, with the last places of ours and of others."""
+    places = [f"{Path(each.filename).name}:{each.lineno}"
+              for each in traceback.extract_tb(exc_info[2])[-4:]]
+    return f"{exc_info[0].__name__}: {str(exc_info[1])[:200]} ({' '.join(places)})"
+
+
+class Failed(logging.Handler):
+    """What went wrong inside of the JSON and XML-RPC interfaces, and was told as 500."""
+
+    def __init__(self):
+        super().__init__(logging.ERROR)
+        self.last = ""
+
+    def emit(self, record):
+        lines = record.getMessage().splitlines()
+        self.last = " ".join(line.strip(" |") for line in lines[-3:])
 
 
 class Wire:
@@ -447,12 +470,13 @@ def main():
         requests=(10_000, 1_000, "how many"))
     logging.getLogger("waitress").setLevel(logging.CRITICAL)
     logging.getLogger("lovely.remotetask").propagate = False
+    logging.getLogger("lovely.remotetask").addHandler(failed := Failed())
     house = House()
     wire = Wire(house)
     report = harness.Report(f"{options.requests} requests as five people", options)
     try:
         ids = furnish(house)
-        fuzzer, oracle = Fuzzer(options.chance, ids), Oracle(house)
+        fuzzer, oracle = Fuzzer(options.chance, ids), Oracle(house, failed)
         taken, statuses, kinds = [], Counter(), Counter()
         for number in range(options.requests):
             asked = fuzzer.request()

@@ -130,5 +130,6 @@ def read(input, context):
     ledger = take_effect(context)
     before = ledger["accounts"][input["from"]]["moves"]
     tell("reads", context.jobid, time.monotonic())
+    context.service._p_jar.cacheMinimize()
     context.wait(input["seconds"])
     return before + ledger["accounts"][input["to"]]["moves"]

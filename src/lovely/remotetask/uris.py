@@ -179,4 +179,8 @@ def trouble(name: object, error: BaseException) -> str:
     if isinstance(error, ReadOnlyError):
         return f"{name} is empty, or open for reading only"
     text = in_log(" ".join(text_of(error).split()))
+    if kind.startswith("Corrupted"):
+        return (f"{name} is damaged, or was not written to its end, as when the power "
+                f"fails ({text}): `python -m ZODB.fsrecover OLD NEW` makes another file "
+                "of what can be read")
     return f"{name} cannot be opened: {kind}: {text}"

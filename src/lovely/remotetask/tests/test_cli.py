@@ -630,6 +630,14 @@ class TheDatabase(CommandCase):
                     self.assertIn(part, self.refused(3, *command, "--db", where))
         self.assertEqual(sorted(empty.iterdir()), [])
 
+    def test_a_damaged_file_is_refused_with_the_way_out(self):
+        path = self.directory / "torn.fs"
+        ZODB.DB(FileStorage(str(path))).close()
+        data = path.read_bytes()
+        path.write_bytes(data[:-60] + bytes(60))
+        path.with_name("torn.fs.index").unlink()
+        self.assertIn("ZODB.fsrecover", self.refused(3, "list", "--db", path))
+
     def test_what_is_no_database_is_said(self):
         path = self.directory / "text.fs"
         path.write_text("This is a text and no database at all.")
