@@ -6,6 +6,7 @@ from zope.browserpage import ViewPageTemplateFile
 from lovely.remotetask import access, clock, lifecycle
 from lovely.remotetask.browser import _, chart, filters
 from lovely.remotetask.browser.bulk import Bulk
+from lovely.remotetask.browser.job import REASONS
 from lovely.remotetask.browser.layout import Action
 from lovely.remotetask.browser.preview import detail_of, short
 from lovely.remotetask.failure import in_log
@@ -99,7 +100,7 @@ class Jobs(Bulk):
         return dict(
             id=job.id, url=self.jobUrl(job.id), task=job.task, title=job.title,
             tags=job.tags, status=status, badge=self.badge(status),
-            reason=job.reason, attempts=job.startedCount, owner=job.owner,
+            reason=REASONS.get(job.reason, job.reason), owner=job.owner,
             detail=detail if is_html else html.escape(self.say(detail)),
             error=self._error(job) if status != lifecycle.COMPLETED else "",
             progress=self._progress(job) if status == lifecycle.PROCESSING else None,

@@ -17,7 +17,7 @@ from lovely.remotetask.browser.layout import _messages, _span
 from lovely.remotetask.browser.preview import short
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.task import SimpleTask
-from lovely.remotetask.tests import web
+from lovely.remotetask.tests import catalog, web
 from lovely.remotetask.tests.web import messages, rows, text_of
 
 NASTY = """<script>alert("1")</script>'"&"""
@@ -457,6 +457,26 @@ class Places(WebCase):
         self.assertEqual(tabs.count(">Jobs<"), 1)
 
 
+class Languages(unittest.TestCase):
+
+    def test_every_text_of_the_pages_is_said_in_german(self):
+        german = catalog.read(catalog.LOCALES / "de/LC_MESSAGES" / f"{catalog.DOMAIN}.po")
+        texts = catalog.texts()
+        self.assertGreater(len(texts), 400)
+        self.assertEqual([text for text in texts if not german.get(text)], [])
+
+    def test_translations_keep_what_is_filled_in(self):
+        for path in catalog.languages():
+            for text, translation in catalog.read(path).items():
+                for pattern in (r"\$\{\w+\}", r"</?\w+>"):
+                    self.assertEqual(sorted(set(re.findall(pattern, text))),
+                                     sorted(set(re.findall(pattern, translation))), text)
+
+    def test_what_is_used_was_made_from_what_is_read(self):
+        for path in catalog.languages():
+            self.assertEqual(path.with_suffix(".mo").read_bytes(), catalog.compiled(path))
+
+
 class SmallThings(unittest.TestCase):
 
     def test_numbers_of_a_field_are_read_as_people_write_them(self):
@@ -511,7 +531,7 @@ class SmallThings(unittest.TestCase):
 
 def test_suite():
     suite = unittest.TestSuite()
-    for case in (TheList, TheButtons, TheForms, Places, SmallThings):
+    for case in (TheList, TheButtons, TheForms, Places, Languages, SmallThings):
         suite.addTest(unittest.defaultTestLoader.loadTestsFromTestCase(case))
     suite.addTest(story("jobs.txt"))
     return suite
