@@ -91,7 +91,7 @@ class Want(NamedTuple):
     whose slots are all in jobs that take long.
     alone: nothing is in hand; None: suspects, which want that, are not waited for.
     strays: shards that nobody seems to look after.  filter: which jobs; passed: {(shard,
-    line): key up to which none of them is there}, kept from one claim to the next.
+    line, priority): key up to which none of them is there}, kept between claims.
     """
 
     wanted: int = 0
@@ -102,7 +102,7 @@ class Want(NamedTuple):
     alone: bool | None = False
     strays: Collection[int] = ()
     filter: Filter = ALL_JOBS
-    passed: dict[tuple[int, str], int] = {}
+    passed: dict[tuple[int, str, int], int] = {}
 
 
 class Clerk:
@@ -424,12 +424,11 @@ class Clerk:
     def claim(self, lease, want: Want) -> list[Claim]:
         """Move up to so many entries from the lines to the lease, most urgent first.
 
-        While there are suspects nothing else is taken, and of them one, when nothing
-        is in hand.
+        While there are suspects (that this worker takes) nothing else is taken, and of
+        them one, when nothing is in hand.
         """
         taking = Taking(self, lease, want)
-        suspects = want.alone is not None and any(
-            shard.queue.suspects() for shard in self.service.shards)
+        suspects = want.alone is not None and taking.has_suspects()
         claims = taking.suspect() if suspects else taking.all()
         if lease is not None:
             lease.hold([(claim.id, claim.token, self.now) for claim in claims])
@@ -655,6 +654,11 @@ class Taking:
                                   if shard.number not in own])
         return claims
 
+    def has_suspects(self) -> bool:
+        return any(True for shard in self.service.shards
+                   for line in shard.queue.suspects()
+                   for _ in self._entries(shard.number, line))
+
     def suspect(self) -> list[Claim]:
         """One suspect, if nothing else is in hand."""
         if not self.want.alone or self.left <= 0:
@@ -715,25 +719,42 @@ class Taking:
             return
         if not filter.admits_task(limits.parts(line)[1]):
             return
-        start = self.want.passed.get((shard, line))
-        if filter.lowest is not None:
-            start = max(pack((filter.lowest, 0, 0)), start or 0)
-        none_yet = True
+        start = None if filter.lowest is None else pack((filter.lowest, 0, 0))
+        if filter.tags is not None:
+            yield from self._tagged(shard, line, start)
+            return
         for packed, token in entries.items(start):
-            priority, _, id = unpack(packed)
+            if filter.highest is not None and unpack(packed)[0] > filter.highest:
+                return
+            yield packed, token
+
+    def _tagged(self, shard: int, line: str, start: int | None
+                ) -> Iterator[tuple[int, int]]:
+        """The same, where the tags decide: they stand in the jobs.
+
+        What was passed over is remembered by priority: what is new of a priority
+        comes behind it.
+        """
+        entries, filter = self.service.shards[shard].queue.lines[line], self.want.filter
+        while (first := next(iter(entries.keys(start)), None)) is not None:
+            priority = unpack(first)[0]
             if filter.highest is not None and priority > filter.highest:
                 return
-            if filter.tags is not None:
+            start = pack((priority + 1, 0, 0))
+            place, none_yet = (shard, line, priority), True
+            for packed, token in entries.items(
+                    max(first, self.want.passed.get(place, first)), start,
+                    excludemax=True):
                 if self.looks <= 0:
                     return
                 self.looks -= 1
-                job = readable(self.service, id)
+                job = readable(self.service, unpack(packed)[2])
                 if job is None or not filter.admits_tags(job.tags):
                     if none_yet:
-                        self.want.passed[shard, line] = packed
+                        self.want.passed[place] = packed
                     continue
-            none_yet = False
-            yield packed, token
+                none_yet = False
+                yield packed, token
 
     def _limits_of(self, line: str) -> tuple[Limit, ...]:
         if line not in self.limits:

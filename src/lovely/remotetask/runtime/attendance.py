@@ -152,6 +152,7 @@ class Attendance:
             self.listener.detach()
         self.listener = InvalidationListener(self.call)
         self.listener.attach(self.dispatcher.db, (wishes,))
+        self.call.ring()  # it may have changed before it was listened to
 
     # -- being there, for those who can only watch
 

@@ -130,7 +130,7 @@ class Dispatcher:
         self._blocked: set[str] = set()     # limits that are reached for long
         self.filter = filter                # which jobs it takes
         self.takes = str(filter)
-        self.passed: dict[tuple[int, str], int] = {}  # line -> none for it up to there
+        self.passed: dict[tuple[int, str, int], int] = {}  # none for it up to there
         self._passed_since = 0.0
         self.state = ""                     # '' takes jobs; else why it does not
         self.attendance = Attendance(self)

@@ -17,7 +17,6 @@ from lovely.remotetask.tests.test_workers import WorkersCase
 
 class WaitingCase(ServiceCase):
 
-    storage = "mapping"
 
     def setUp(self):
         super().setUp()
