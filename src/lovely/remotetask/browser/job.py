@@ -129,6 +129,7 @@ class Job(OfJob):
         "copy": Action(access.SUBMIT, "copy"),
         "remove": Action(access.MANAGE, "remove"),
     }
+    _secretsFound = None
 
     def update(self):
         job = self.job
@@ -236,7 +237,8 @@ class Job(OfJob):
         share = None
         if isinstance(total, (int, float)) and total > 0 and isinstance(done, (int, float)):
             share = max(0.0, min(1.0, done / total))
-        return dict(done=done, total=total, message=message, moment=moment, share=share,
+        return dict(done=done, total=total, message=self._unsecret(message),
+                    moment=moment, share=share,
                     percent=None if share is None else f"{share * 100:.0f} %")
 
     def concerns(self):
@@ -308,19 +310,9 @@ class Job(OfJob):
 
     @property
     def _secrets(self):
-        found = getattr(self, "_secretsFound", None)
-        if found is None:
-            job = self.job
-            try:
-                schema = getattr(self.service.taskOf(job), "inputSchema", None)
-                found = masking.secrets_in(
-                    schema, job.input, self.service.effectiveSettings().secret_names)
-            except Exception as error:
-                if clerk.concerns_all(error):
-                    raise
-                found = set()
-            self._secretsFound = found
-        return found
+        if self._secretsFound is None:
+            self._secretsFound = secrets_of(self.job)
+        return self._secretsFound
 
     # -- attempts, each with its lines
 
@@ -451,6 +443,19 @@ class Job(OfJob):
         except NoHistory as error:
             return dict(why=HINDRANCES.get(error.code, text_of(error)), rows=(), own=0)
         return changes_shown(self, written)
+
+
+def secrets_of(job):
+    """The texts in the input of a job that nobody is shown."""
+    service = job.__parent__
+    try:
+        schema = getattr(service.taskOf(job), "inputSchema", None)
+        return masking.secrets_in(
+            schema, job.input, service.effectiveSettings().secret_names)
+    except Exception as error:  # it cannot be read any more
+        if clerk.concerns_all(error):
+            raise
+        return set()
 
 
 def changes_shown(page, written):

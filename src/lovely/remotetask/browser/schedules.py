@@ -4,10 +4,11 @@ from datetime import UTC, timedelta
 import transaction
 from zope.browserpage import ViewPageTemplateFile
 
-from lovely.remotetask import access, clerk, clock, guard, lifecycle, zones
+from lovely.remotetask import access, clerk, clock, guard, lifecycle, masking, zones
 from lovely.remotetask.browser import _, words
+from lovely.remotetask.browser.job import secrets_of
 from lovely.remotetask.browser.layout import Action, Page
-from lovely.remotetask.errors import RemoteTaskError
+from lovely.remotetask.errors import NoCronJob, RemoteTaskError
 from lovely.remotetask.failure import text_of
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.missed import ALL, ALLOW, ONCE, QUEUE_ONE, SKIP
@@ -69,7 +70,7 @@ class Schedules(Page):
             if clerk.concerns_all(error):
                 raise
             broken = broken or text_of(error)
-        runs = [self._run(cron, run) for run in cron.runs[-RUNS:]]
+        runs = [self._run(run) for run in cron.runs[-RUNS:]]
         return dict(
             id=cron.id, task=cron.task, title=cron.title, url=self.jobUrl(cron.id),
             css=_css(cron, broken), state=_state(cron, broken), broken=broken,
@@ -79,7 +80,7 @@ class Schedules(Page):
             missed=MISSED.get(cron.missed, cron.missed),
             overlap=OVERLAP.get(cron.overlap, cron.overlap),
             late=len(cron.late) + (cron.waiting is not None),
-            times=self._times(moments, zone), runs=runs, last=_last(runs))
+            times=self._times(moments, zone), runs=runs, last=self._last(cron, runs))
 
     def _times(self, moments, zone):
         times, before = [], None
@@ -99,15 +100,21 @@ class Schedules(Page):
             return None
         return f"{local:%H:%M} {local.tzname()}"
 
-    def _run(self, cron, run):
+    def _last(self, cron, runs):
+        """The last run that has ended, with its error where that may be read."""
+        last = next((run for run in reversed(runs) if run["completed"] is not None), None)
+        if last is not None and last["error"]:
+            last["error"] = masking.without(last["error"], secrets_of(cron))[:ERROR] \
+                if access.may(access.READ_RESULT, cron) else None
+        return last
+
+    def _run(self, run):
         job = clerk.readable(self.service, run.job)
         status = job.status if job is not None else run.status
-        error = run.error if access.may(access.READ_RESULT, cron) else None
         return dict(
             url=None if job is None else self.jobUrl(run.job), status=status,
             css=f"s-{status.replace(' ', '-')}", title=self.statusTitle(status),
-            instant=run.instant, completed=run.completed,
-            error=error[:ERROR] if error else None,
+            instant=run.instant, completed=run.completed, error=run.error,
             said=f"{self.plainTime(run.instant)}: {self.statusTitle(status)}")
 
     # -- what may be done; the number of the schedule stands in the button
@@ -129,11 +136,19 @@ class Schedules(Page):
         self.service.cancel(id)
         self.service.remove(id)
 
+    def _schedule(self, id):
+        """The schedule of that number: who keeps schedules has no say on other jobs."""
+        job = self.service.getJob(
+            int(id) if id.isascii() and id.isdigit() and len(id) < 12 else 0)
+        if not isinstance(job, CronJob):
+            raise NoCronJob(job)
+        return job
+
     def _do(self, verb, said):
         id = self.argument
         point = transaction.savepoint(optimistic=True)
         try:
-            verb(int(id) if id.isascii() and id.isdigit() and len(id) < 12 else 0)
+            verb(self._schedule(id).id)
         except RemoteTaskError as error:
             point.rollback()
             self.tell(text_of(error), "error")
@@ -153,11 +168,6 @@ def _state(cron, broken):
     if broken:
         return _("broken")
     return _("paused") if cron.paused else _("in force")
-
-
-def _last(runs):
-    """The last run that has ended, if there is one."""
-    return next((run for run in reversed(runs) if run["completed"] is not None), None)
 
 
 def _zone_of(cron):

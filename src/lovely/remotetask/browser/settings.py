@@ -106,7 +106,7 @@ class Settings(Page):
             return
         if changes:
             self.service.configure(**changes)
-        self.tell(_("${number} settings were changed.", mapping={"number": len(changes)})
+        self.tell(_("Settings that were changed: ${number}", mapping={"number": len(changes)})
                   if changes else _("Nothing was changed."))
         self.go(self.here)
 

@@ -578,14 +578,18 @@ class EveryPage(DetailsCase):
         self.waiting = self.add("mail", {
             "to": EVIL, "copies": 1, "password": SECRET}, title=EVIL, delay=3600)
         self.schedule = self.cron("fail", EVIL, schedule="@daily", title=EVIL)
+        secret = self.cron("mail", {"to": "fail", "copies": 1, "password": SECRET},
+                           schedule="@daily")
         with self.house.service() as service:
+            tell(service, self.waiting, (1, 2, f"{EVIL} {SECRET}"))
             service.runNow(self.schedule)
+            service.runNow(secret)
             service.process()
         self.pages = [
             f"{self.completed}", f"{self.completed}/undo.html", f"{self.failed}",
             f"{self.waiting}", f"{self.waiting}/editjob", f"{self.schedule}",
-            f"{self.schedule}/editjob", "schedules.html", "workers.html",
-            "settings.html"]
+            f"{self.schedule}/editjob", f"{secret}", "schedules.html",
+            "workers.html", "settings.html"]
 
     def test_nothing_of_users_is_markup(self):
         for path in self.pages:
