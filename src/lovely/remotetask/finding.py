@@ -131,11 +131,8 @@ class Question:
         self.order = self._order(order)
         self.by_state = not self.facets and self.states is not None \
             or self.order in (ENDED, ENDED_FIRST, BY_STATUS)
-        # A claim writes no job and no book: what is processing stands there as queued.
-        self.in_books = None if self.states is None else frozenset(self.states) | (
-            {lifecycle.QUEUED} if lifecycle.PROCESSING in self.states else set())
-        ids, _ = clerk.unfolded(service)
-        self.fresh = ids
+        # What the books may not know: what has a slip, and what is on a lease.
+        self.fresh, _ = clerk.unfolded(service)
 
     def _order(self, order):
         """Some questions have one order only."""
@@ -164,7 +161,7 @@ class Question:
         if self.order in (ENDED, ENDED_FIRST):
             states = ENDS if self.states is None else self.states
             return _once(self._merged(states, after, None))
-        states = tuple(self.in_books) if self.by_state else ()
+        states = self.states or () if self.by_state else ()
         facet = self.facets[0] if self.facets else None
         return self._within(_once(self._merged(states, after, facet)))
 
@@ -225,9 +222,9 @@ class Question:
         id = key[-1]
         if id in self.fresh:
             return True
-        if self.in_books is not None and not self.by_state:
+        if self.states is not None and not self.by_state:
             place = self.index.place(id)
-            if place is None or place[0] not in self.in_books:
+            if place is None or place[0] not in self.states:
                 return False
         moment = key[-2]
         return self.by_state or all(
@@ -235,12 +232,8 @@ class Question:
 
     def must_load(self, key) -> bool:
         """Whether the books cannot tell that a job matches."""
-        if key[-1] in self.fresh:
-            return True
-        if self.by_state and (self.begin or self.end is not None):
-            return True
-        return self.states is not None and 1 == len(
-            {lifecycle.PROCESSING, lifecycle.QUEUED}.intersection(self.states))
+        return key[-1] in self.fresh or self.by_state and (
+            bool(self.begin) or self.end is not None)
 
     def matches(self, job) -> bool:
         created = job.micros("created")
