@@ -18,6 +18,7 @@ from zope.app.wsgi.interfaces import WSGIPublisherApplicationCreated
 from zope.event import notify
 from zope.publisher.interfaces import INotFound
 from zope.publisher.interfaces.http import IMethodNotAllowed
+from zope.security.interfaces import IUnauthorized
 
 from lovely.remotetask.app.problems import CannotStart
 from lovely.remotetask.failure import in_log
@@ -38,7 +39,8 @@ def calm(record) -> bool:
     """What a request does wrong is news of one line, and nothing to look into."""
     error = record.exc_info[1] if record.exc_info else None
     for kind, word in ((INotFound, "not found"), (IRefusal, "refused"),
-                       (IMethodNotAllowed, "not allowed")):
+                       (IMethodNotAllowed, "not allowed"),
+                       (IUnauthorized, "not allowed")):
         if kind.providedBy(error):
             record.levelno, record.levelname = logging.INFO, "INFO"
             record.msg, record.args = "%s: %s (%s)", (

@@ -50,6 +50,13 @@ class TooLarge(Refusal):
     title = "Content Too Large"
 
 
+class TooLong(Refusal):
+    """A longer address than is read."""
+
+    status = 414
+    title = "URI Too Long"
+
+
 class WrongContentType(Refusal):
     """A body of a kind that is not taken here."""
 

@@ -15,7 +15,7 @@ from zope.publisher.interfaces.http import IMethodNotAllowed
 from zope.security.interfaces import IForbidden, IUnauthorized
 
 from lovely.remotetask import errors, guard
-from lovely.remotetask.failure import marked, traceback_of
+from lovely.remotetask.failure import in_log, marked, traceback_of
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +111,9 @@ def of_error(error: BaseException, request) -> tuple[dict[str, Any], dict[str, s
         if interface.providedBy(error):
             return document(condition, "no such thing at this address"), {}
     reference = secrets.token_hex(6)
-    log.error("request to %s failed, reference %s:\n%s", request.get("PATH_INFO", "?"),
-              reference, marked(traceback_of(error)))
+    where = "several calls" if request is None else request.get("PATH_INFO", "?")
+    log.error("request to %s failed, reference %s:\n%s", in_log(where), reference,
+              marked(traceback_of(error)))
     return document("internal", "the log of the server says more under this reference",
                     reference=reference), {}
 
@@ -122,8 +123,9 @@ def is_anonymous(principal) -> bool:
 
 
 def _refused(error, request) -> tuple[dict[str, Any], dict[str, str]]:
-    """Whoever is not logged in is asked to; who is hears what is missing."""
-    if not is_anonymous(request.principal):
+    """Whoever is not logged in is asked to; who is hears what is missing.  Who has
+    come to one of several calls (request: None) is logged in."""
+    if request is None or not is_anonymous(request.principal):
         text = str(error) if isinstance(error, errors.NotAllowed) else \
             "your roles here do not allow it"
         return document("not-allowed", text), {}

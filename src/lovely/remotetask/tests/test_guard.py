@@ -285,6 +285,8 @@ class TheRequest(unittest.TestCase):
             self.assertEqual(self.trouble(
                 kind, REQUEST_METHOD="POST", CONTENT_LENGTH=str(limit + 1),
                 CONTENT_TYPE="text/xml"), 413)
+        self.assertEqual(self.trouble(
+            QUERY_STRING="a=&" * (requests.QUERY_LIMIT // 3 + 1)), 414)
         for digits in "9" * 30, "9" * 10_000:
             self.assertEqual(self.trouble(CONTENT_LENGTH=digits), 413)
 

@@ -47,6 +47,7 @@ BODIES = {
     "POST /jobs": {"task": "work"},
     "POST /schedules": {"task": "work", "minute": [5]},
     "PATCH /schedules/{id}": {"minute": [6]},
+    "PATCH /jobs/{id}": {"priority": 5},
 }
 ARGUMENTS = {
     "add": ["work"], "cancel": ["id"], "getStatus": ["id"], "getResult": ["id"],
@@ -237,6 +238,29 @@ class Behaviour(unittest.TestCase):
                 if id != jobid and job.recordedStatus not in (
                         "cancelled", "error", "completed"):
                     service.cancel(id)
+
+    def test_who_keeps_schedules_has_no_say_on_other_jobs(self):
+        """Found by chaos/fuzz.py: the page of schedules removed any job at its end."""
+        for state in "completed", "queued", "start later":
+            for button in "remove", "run", "pause", "resume":
+                jobid = self.make("manager", state)
+                before = self.look()
+                answer = self.house.ask(
+                    "POST", f"{SERVICE}/schedules.html", "operator",
+                    form(do=f"{button}:{jobid}"), FORM)
+                self.assertEqual(answer.status, 303)
+                self.assertEqual(self.look(), before, (state, button))
+
+    def test_several_calls_in_one_are_each_asked_for(self):
+        """Found by chaos/fuzz.py: a refusal among them was a fault of 500."""
+        jobid = self.make("manager")
+        calls = [{"methodName": name, "params": [jobid]} for name in
+                 ("getStatus", "cancel", "getResult")]
+        answer = self.house.ask("POST", SERVICE, "viewer", xmlrpc.client.dumps(
+            (calls,), "system.multicall").encode(), XML)
+        (status, cancel, result), = xmlrpc.client.loads(answer.body)[0]
+        self.assertEqual(status, ["queued"])
+        self.assertEqual((cancel["faultCode"], result["faultCode"]), (403, 403))
 
     def test_no_button_works_by_get_or_for_another_site(self):
         for row in self.rows("button"):
