@@ -39,7 +39,7 @@ CORE = [
     "zope.traversing",
 ]
 
-# The application of `remotetask run`: the ZMI and a web server.
+# The application of `remotetask run`: the ZMI, pages for people and a web server.
 APP = [
     "ZConfig",
     "waitress",
@@ -48,9 +48,14 @@ APP = [
     "zope.app.publication",
     "zope.app.wsgi",
     "zope.app.zcmlfiles",
+    "zope.browsermenu",
+    "zope.browserpage",
+    "zope.browserresource",
+    "zope.i18n",
     "zope.login",
     "zope.password",
     "zope.principalregistry",
+    "zope.publisher",
     "zope.securitypolicy",
     "zope.session",
 ]
@@ -62,7 +67,8 @@ ZEO = ["ZEO >= 6"]
 
 LINT = ["mypy", "ruff"]
 
-TEST = ["greenlet", "hypothesis", "zope.testing", "zope.testrunner >= 6"]
+TEST = ["greenlet", "hypothesis", "python-gettext", "zope.app.locales[extract]",
+        "zope.testbrowser", "zope.testing", "zope.testrunner >= 6"]
 
 setup(
     name="lovely.remotetask",
