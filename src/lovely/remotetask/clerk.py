@@ -9,10 +9,11 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import NamedTuple
 
 from transaction.interfaces import TransientError
-from ZODB.POSException import POSError, POSKeyError
+from ZODB.POSException import POSError, POSKeyError, StateLoadError
 from zodbpickle.pickle import PickleError
 from zope.event import notify
 
@@ -34,7 +35,7 @@ DUE_LIMIT = 100         # scheduled jobs brought due per round; the queue gets i
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
 # What a record that is missing or damaged raises; all else is of the storage.
 UNREADABLE = (LookupError, AttributeError, TypeError, ValueError, ImportError,
-              EOFError, PickleError)
+              EOFError, PickleError, StateLoadError)
 ENDS = {status: status for status in lifecycle.FINISHED}  # of attempts; else: retried
 PRUNED = {lifecycle.COMPLETED: "retain_completed", lifecycle.CANCELLED: "retain_completed",
           lifecycle.ERROR: "retain_errors"}
@@ -43,7 +44,8 @@ PRUNED = {lifecycle.COMPLETED: "retain_completed", lifecycle.CANCELLED: "retain_
 def concerns_all(error: BaseException) -> bool:
     """Whether an error is a conflict or of the storage, and so of no single job."""
     return isinstance(error, TransientError) \
-        or isinstance(error, POSError) and not isinstance(error, POSKeyError)
+        or isinstance(error, POSError) \
+        and not isinstance(error, (POSKeyError, StateLoadError))
 
 
 def readable(service, id: int):
@@ -52,9 +54,14 @@ def readable(service, id: int):
     try:
         return job if job is None or job.recordedStatus else None
     except UNREADABLE as error:
-        log.error("job %s cannot be read, it is left out: %s: %s",
-                  id, type(error).__name__, in_log(error))
+        _tell_of_unreadable(id, type(error).__name__, in_log(error))
         return None
+
+
+@lru_cache(1_000)  # those who count jobs come by again and again
+def _tell_of_unreadable(id: int, kind: str, text: str) -> None:
+    log.error("job %s cannot be read, it is left out; `remove` removes it: %s: %s",
+              id, kind, text)
 
 
 @contextmanager
@@ -588,6 +595,15 @@ class Clerk:
         service.progress.pop(job.id, None)
         service.jobs.remove(job.id)
 
+    def strike_unreadable(self, id: int) -> None:
+        """Take out a job that nobody can read, as far as the books know it."""
+        for shard in self.shards:
+            shard.index.forget(id, self.changes(shard))
+            shard.scheduled.remove(id)
+        self.service.leases.forget(id)
+        self.service.progress.pop(id, None)
+        self.service.jobs.remove(id)
+
     def prune(self, limit: int) -> int:
         """Remove what was kept long enough or is too much, the oldest first."""
         removed = 0
@@ -865,11 +881,11 @@ def counts(service) -> dict[str, int]:
     found = {status: size() for status, size in index.sizes.items()}
     ids, runs = unfolded(service)
     for first, last in runs:
-        job = service.jobs.get(first)
+        job = readable(service, first)
         if job is not None:
             found[job.recordedStatus] += last - first + 1
     for id in ids:
-        job, was = service.jobs.get(id), index.place(id)
+        job, was = readable(service, id), index.place(id)
         if was is not None:
             found[was[0]] -= 1
         if job is not None:

@@ -34,6 +34,10 @@ class Reading(Finding):
         """See ITaskService"""
         return str(self._last_word(jobid).error)
 
+    def _job(self, id):
+        """The job of that number; None where there is none, or nobody can read it."""
+        return clerk.readable(self, id)
+
     def _last_word(self, jobid):
         """The job, or the last finished run of a cron job where that is still there."""
         job = self.jobs[jobid]
@@ -100,7 +104,7 @@ class Reading(Finding):
         """
         found = 0
         fresh, _ = clerk.unfolded(self)
-        for job in map(self.jobs.get, fresh):
+        for job in map(self._job, fresh):
             if job is not None and job.owner == owner and job.status in WAITING:
                 found += 1
         keys = () if owner is None else self.index.newest(facet=("owner", owner))
@@ -117,13 +121,13 @@ class Reading(Finding):
         now = clock.micros()
         oldest = now
         for since, id in self.index.oldest(lifecycle.QUEUED):
-            job = self.jobs.get(id)
+            job = self._job(id)
             if job is not None and job.status == lifecycle.QUEUED:
                 oldest = since
                 break
         ids, runs = clerk.unfolded(self)
         for id in (*ids, *(first for first, _ in runs)):
-            job = self.jobs.get(id)
+            job = self._job(id)
             if job is not None and job.status == lifecycle.QUEUED:
                 oldest = min(oldest, job.since)
         return max(0, now - oldest) / 1_000_000
@@ -137,7 +141,7 @@ class Reading(Finding):
                       if pair[1] is not None), None)
         page, key = [], None
         for number, key in enumerate(self._keys(status, facet, after)):
-            job = self.jobs.get(key[1])
+            job = self._job(key[1])
             if job is not None and status in (None, job.status) \
                     and task in (None, job.task) and owner in (None, job.owner) \
                     and (tag is None or tag in job.tags):
@@ -150,14 +154,14 @@ class Reading(Finding):
         """(moment, id) of what may match, the newest first, each id once."""
         if status == lifecycle.PROCESSING:
             keys = [(job.micros("created"), job.id) for job in
-                    map(self.jobs.get, self.leases.held()) if job is not None]
+                    map(self._job, self.leases.held()) if job is not None]
             return [key for key in sorted(keys, reverse=True)
                     if after is None or key < after]
         by_state = facet is None and status is not None
         waiting, _ = clerk.unfolded(self)
         fresh = []
         for id in waiting:
-            job = self.jobs.get(id)
+            job = self._job(id)
             if job is not None:
                 fresh.append((job.since if by_state else job.micros("created"), id))
         fresh = sorted((key for key in fresh if after is None or key < tuple(after)),
@@ -176,13 +180,13 @@ class Reading(Finding):
         """See ITaskService"""
         key = object_key(object)
         waiting, _ = clerk.unfolded(self)
-        fresh = [job for job in map(self.jobs.get, waiting)
+        fresh = [job for job in map(self._job, waiting)
                  if job is not None and any(
                      concern is object or key is not None and object_key(concern) == key
                      for concern in job.concerns)]
         found = {job.id: job for job in fresh}
         for _, id in () if key is None else self.index.newest(facet=("object", key)):
-            job = self.jobs.get(id)
+            job = self._job(id)
             if job is not None:
                 found[id] = job
         return sorted(found.values(), key=lambda job: (job.created, job.id), reverse=True)
@@ -197,12 +201,12 @@ class Reading(Finding):
     def madeBy(self, jobid, limit=50):
         """See ITaskService"""
         waiting, _ = clerk.unfolded(self)
-        found = {job.id: job for job in map(self.jobs.get, waiting)
+        found = {job.id: job for job in map(self._job, waiting)
                  if job is not None and job.parent == jobid}
         for _, id in self.index.newest(facet=("parent", str(jobid))):
             if len(found) >= limit:
                 break
-            job = self.jobs.get(id)
+            job = self._job(id)
             if job is not None:
                 found[id] = job
         return sorted(found.values(), key=lambda job: (job.created, job.id),

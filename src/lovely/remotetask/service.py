@@ -334,7 +334,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         for id in ids:
             if limit is not None and len(found) >= limit:
                 break
-            job = self.jobs.get(id)
+            job = self._job(id)
             if job is None or job.recordedStatus != lifecycle.ERROR \
                     or task not in (None, job.task) \
                     or tag is not None and tag not in job.tags \
@@ -425,11 +425,15 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         """See ITaskService"""
         self._ready(jobid)
         job = self.getJob(jobid)
-        if job.recordedStatus not in lifecycle.FINISHED:
+        readable = self._job(jobid) is not None
+        if readable and job.recordedStatus not in lifecycle.FINISHED:
             raise NotAtItsEnd(job)
         with Clerk(self, clock.micros()) as books:
-            books.settle(job)
-            books.remove(job)
+            if readable:
+                books.settle(job)
+                books.remove(job)
+            else:
+                books.strike_unreadable(jobid)
         acts.note(self, "remove", jobid)
 
     def prune(self, limit=200):

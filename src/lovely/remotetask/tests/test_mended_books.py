@@ -7,7 +7,7 @@ import transaction
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
 from ZODB.Connection import Connection
-from ZODB.POSException import ConflictError, POSKeyError, StorageError
+from ZODB.POSException import ConflictError, POSKeyError, StateLoadError, StorageError
 from zope.component import adapter, hooks, provideHandler, provideUtility
 from zope.interface import implementer
 from zope.site.folder import Folder
@@ -285,6 +285,19 @@ class OneBadJob(BadSubscriber):
         self.assertEqual(self.service.check(repair=True),
                          [f"job {lost} is queued, the index has nothing"])
         transaction.commit()
+
+    def test_one_whose_state_is_no_pickle_stops_nobody_and_can_be_removed(self):
+        """The dispatcher stumbled over it at every look, and nothing ran any more."""
+        lost = self.add("work")
+        self.lose(lost, StateLoadError())
+        self.start()
+        self.others_run()
+        self.assertEqual(self.look().counts()["queued"], 0)
+        self.assertNotIn(lost, [job.id for job in self.service.listJobs()[0]])
+        self.assertIn(f"job {lost} cannot be read", self.service.check()[0])
+        self.service.remove(lost)
+        transaction.commit()
+        self.assertEqual(self.service.check(), [])
 
     def test_so_is_one_that_is_due_or_in_hand_or_old(self):
         with simulated_clock() as clock:
