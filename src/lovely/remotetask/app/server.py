@@ -156,15 +156,15 @@ def greeting(running):
     return f"""
 lovely.remotetask is at work.
 
-  Web page   {url}@@contents.html  (the ZMI)
+  Web page   {url}++skin++RemoteTask/  (jobs, schedules, workers)
+  ZMI        {url}@@contents.html
   Login      {running.login.login}
   Password   {running.login.password}        (kept in {path}/login.txt)
   Database   {_database(directory)}
   Log        {path}/log/event.log
   Settings   {path}/zope.conf, {path}/site.zcml
 
-Jobs have no web pages yet: look at them by the command line.  Try next, in another
-terminal:
+Try next, in another terminal:
 
 {_hints(path)}
 
