@@ -6,6 +6,7 @@ of their own.
 """
 import logging
 import threading
+from collections.abc import Callable
 
 from zope.component.hooks import setHooks
 from zope.interface import implementer
@@ -182,13 +183,21 @@ def failed() -> BaseException | None:
     return None
 
 
+def _meant(db) -> Callable:
+    """Whether a database is meant by *db*: it, or one beside it in a multi-database;
+    any, if that is None."""
+    return lambda there: db is None or there is db or (
+        there is not None and there in db.databases.values())
+
+
 def in_hand(db=None) -> list[tuple[threading.Thread, str]]:
     """The attempts under way in this process: the thread of each, and its name in
     the log."""
+    meant = _meant(db)
     with _lock:
         found = [processor for (there, _), (_, processor) in _threads.items()
-                 if db in (None, there)]
-        found += [processor for there, _, processor in _ending if db in (None, there)]
+                 if meant(there)]
+        found += [processor for there, _, processor in _ending if meant(there)]
     workers = [worker for processor in found for worker in
                tuple(getattr(getattr(processor, "dispatcher", None), "workers", ()))]
     return [(worker.thread, context.label) for worker in workers
@@ -196,15 +205,17 @@ def in_hand(db=None) -> list[tuple[threading.Thread, str]]:
 
 
 def stop_all(db=None, grace: float | None = None, wait: float = 5.0) -> list[str]:
-    """Stop all services of this process (of one database) and wait for the end.
+    """Stop all services of this process (of one database and those beside it) and
+    wait for the end.
 
     Waits for the grace time and *wait* seconds more.  The names of threads that
     have not come to an end; their jobs are given back by the next process.
     """
+    meant = _meant(db)
     with _lock:
-        keys = [key for key in _threads if db in (None, key[0])]
+        keys = [key for key in _threads if meant(key[0])]
         running = [_threads.pop(key) for key in keys]
-        ending = [each[1:] for each in _ending if db in (None, each[0])]
+        ending = [each[1:] for each in _ending if meant(each[0])]
     for _, processor in running + ending:
         _stop(processor, grace)
     left = []

@@ -17,7 +17,7 @@ from zope.processlifetime import IDatabaseOpenedWithRoot
 from lovely.remotetask import clerk, lifecycle, settings
 from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.interfaces import ITaskService
-from lovely.remotetask.runtime.publication import ROOT
+from lovely.remotetask.runtime.publication import ROOT, roots_beside
 
 log = logging.getLogger("lovely.remotetask")
 
@@ -148,24 +148,36 @@ def waiting_for_unknown_tasks(service) -> dict[str, int]:
 
 def services(root, site: str = "*", name: str = "*"):
     """(site name, service name, service) of what matches, the root's first."""
+    seen = set()  # one that stands in another database may be registered in this one
     for site_name, place in sites(root, site):
         for service_name, service in services_in(place):
-            if name in ("*", service_name):
+            if name in ("*", service_name) and id(service) not in seen:
+                seen.add(id(service))
                 yield site_name, service_name, service
 
 
 def sites(root, wanted: str = "*"):
-    """(name, site): the root, and the sites in it; or the one that is wanted."""
+    """(name, site): the root, and the sites in it; or the one that is wanted.
+
+    The roots of the databases beside it, in a multi-database, count as the root.
+    """
     if wanted not in ("*", ROOT_SITE):
         place = find_site(root, wanted)
         if place is not None:
             yield wanted, place
         return
     yield ROOT_SITE, root
+    for beside in roots_beside(_database_root(root)):
+        yield ROOT_SITE, beside
     if wanted == "*":
         for name, place in root.items():
             if ISite.providedBy(place):
                 yield name, place
+
+
+def _database_root(root):
+    jar = getattr(root, "_p_jar", None)
+    return None if jar is None else jar.root()
 
 
 def find_site(root, path: str):

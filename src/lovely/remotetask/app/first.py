@@ -8,7 +8,7 @@ from zope.interface import implementer
 from lovely.remotetask import TaskService
 from lovely.remotetask.app.interfaces import IFirstStart
 from lovely.remotetask.interfaces import ITaskService
-from lovely.remotetask.startup import getAutostartServiceNames
+from lovely.remotetask.startup import ROOT_SITE, getAutostartServiceNames, services
 
 #: In the root of the database, once that was done.
 MARK = "lovely.remotetask.app"
@@ -46,7 +46,7 @@ def make_services(root):
 
 
 def _has_service(root, name):
-    return root.getSiteManager().queryUtility(ITaskService, name) is not None
+    return any(services(root, ROOT_SITE, name))
 
 
 def add_service(site, name):

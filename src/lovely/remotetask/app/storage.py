@@ -8,6 +8,7 @@
     </zodb>
 """
 from ZODB.config import BaseConfig
+from ZODB.FileStorage import FileStorage
 
 from lovely.remotetask import uris
 
@@ -17,6 +18,8 @@ class URIStorage(BaseConfig):
     def open(self):
         """See ZODB.config.  Raises BadURI, and what the storage raises."""
         uri = self.config.uri
+        if getattr(self.config, "read_only", False):
+            return FileStorage(str(uris.file_of(uri)), read_only=True)
         factory, options = uris.resolve(uri)
         _, defaults = uris.resolve("memory://")
         said = sorted(name for name, value in options.items()

@@ -171,15 +171,34 @@ class AtConf(Database):
                         if each not in sys.path]
         setProductConfigurations(self.options.product_config)
         settings.reload()
-        self.file = _file_of(self.options.databases[0].config.storage)
+        # The main database comes first; one file among them admits one process.
+        self.file = next(filter(None, map(_file_of, self._storages())), None)
         if self.file is not None and not self.file.exists():
             raise NoDatabase(f"there is no {self.file} yet: `remotetask run` makes it at "
                              f"its first start")
+
+    def _storages(self):
+        return [each.config.storage for each in self.options.databases]
 
     def _open(self):
         """Without the events that start services."""
         from zope.app.appsetup import appsetup
         return appsetup.multi_database(self.options.databases)[0][0]
+
+    def open_to_read(self):
+        """See Database; all files of a multi-database, each beside who writes."""
+        files = [_innermost(each.config) for each in self._storages()
+                 if _file_of(each) is not None]
+        before = [dict(vars(config)) for config in files]
+        for config in files:
+            # Blobs are not looked at, and a directory of blobs would be made.
+            config.read_only, config.create, config.blob_dir = True, False, None
+        try:
+            return self.open()
+        finally:
+            for config, values in zip(files, before):
+                vars(config).clear()
+                vars(config).update(values)
 
     def open_with_events(self):
         """Open it as the application does: what starts with the database starts."""
@@ -209,14 +228,18 @@ class AtConf(Database):
 
 def _file_of(storage) -> Path | None:
     """The path of the FileStorage in a section of a configuration."""
-    config = storage.config
     if type(storage).__name__ == "URIStorage":
-        return uris.file_of(config.uri)
-    while hasattr(config, "base"):  # <blobstorage>, <zlibstorage>, ...
-        config = config.base.config
+        return uris.file_of(storage.config.uri)
+    config = _innermost(storage.config)
     if type(storage).__name__ != "FileStorage" and not hasattr(config, "quota"):
         return None
     return Path(config.path).absolute()
+
+
+def _innermost(config):
+    while hasattr(config, "base"):  # <blobstorage>, <zlibstorage>, ...
+        config = config.base.config
+    return config
 
 
 def _database(storage, **options):

@@ -11,7 +11,9 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import Any, NamedTuple
 
 from transaction import TransactionManager
@@ -65,7 +67,34 @@ class Outcome(NamedTuple):
 
 
 def find(root: Any, path: Sequence[str]) -> Any:
-    """The object at a path (sequence of names) below a database root."""
+    """The object at a path (sequence of names) below a database root.
+
+    What stands in this database may be reached from the root of one beside it: a
+    service in a database of its own, whose site is in the main one.
+    """
+    try:
+        return _below(root, path)
+    except (KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, POSKeyError):
+            raise
+        for beside in roots_beside(root):
+            with suppress(KeyError, TypeError, AttributeError):
+                found = _below(beside, path)
+                if found._p_jar is root._p_jar:
+                    return found
+        raise
+
+
+def roots_beside(root: Any) -> Iterator[Any]:
+    """The roots of the other databases of a multi-database."""
+    jar = getattr(root, "_p_jar", None)
+    if jar is not None:
+        for name in sorted(jar.db().databases):
+            if name != jar.db().database_name:
+                yield jar.get_connection(name).root()
+
+
+def _below(root: Any, path: Sequence[str]) -> Any:
     place = root.get(ROOT, root)
     if path and place is not root and path[0] in root and path[0] not in place:
         place = root
@@ -77,7 +106,8 @@ def find(root: Any, path: Sequence[str]) -> Any:
 def path_of(service: Any) -> tuple[str, ...]:
     """The names that lead from the database root to a stored service.
 
-    A service without `__parent__` may stand in the root of the database itself.
+    A service without `__parent__` may stand in the root of the database itself, or of
+    one beside it.
     """
     names: list[str] = []
     place = service
@@ -85,9 +115,11 @@ def path_of(service: Any) -> tuple[str, ...]:
         names.append(place.__name__)
         place = place.__parent__
     if not names and service._p_jar is not None:
-        for name, value in service._p_jar.root().items():
-            if value is service:
-                return (name,)
+        root = service._p_jar.root()
+        for each in chain((root,), roots_beside(root)):
+            for name, value in each.items():
+                if value is service:
+                    return (name,)
     return tuple(reversed(names))
 
 
@@ -210,7 +242,7 @@ class Publication:
     def fail(self, claim: Claim, context: JobContext, error: BaseException,
              worker: str = "", reason: str | None = None) -> Outcome:
         """Keep why an attempt failed, in a transaction of its own."""
-        failure = Failure.of(error, context.written())
+        failure = Failure.of(error, context.written(), context.secrets)
         silently, outages = False, 0
         while True:
             try:
@@ -278,9 +310,10 @@ class Publication:
         while True:
             try:
                 self.manager.begin()
-                sync = getattr(self.connection._storage, "sync", None)
-                if sync is not None:
-                    sync()
+                for each in tuple(self.connection.connections.values()):
+                    sync = getattr(each._storage, "sync", None)
+                    if sync is not None:
+                        sync()
                 job = self.service().jobs.get(claim.id)
                 mine = job is not None and job.token == claim.token \
                     and job.recordedStatus in (lifecycle.QUEUED, lifecycle.PROCESSING)
@@ -341,7 +374,12 @@ def disk_full(error: BaseException) -> bool:
 
 
 def storage_closed(db: DB) -> bool:
-    """Whether a FileStorage has closed itself, as it does when fsync fails."""
+    """Whether a FileStorage has closed itself, as it does when fsync fails, that of
+    this database or of one beside it."""
+    return any(_closed(each) for each in {db, *db.databases.values()})
+
+
+def _closed(db: DB) -> bool:
     file = getattr(db.storage, "_file", None)
     return getattr(file, "closed", False) or getattr(
         db, "_mvcc_storage", None) is None
