@@ -107,6 +107,7 @@ class Process:
     def __init__(self, words, environment, log):
         self.lines: list[Line] = []
         self.ended = 0.0     # when, in seconds since 1970
+        self.killed_at = None
         self._said = threading.Condition()
         with open(log, "ab") as errors:
             self.process = subprocess.Popen(

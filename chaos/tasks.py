@@ -93,6 +93,34 @@ def nothing(input, context):
     take_effect(context)
 
 
+CAP = 2            # of `chaos.capped`, in all processes together
+RATE = 20, 2.0     # of `chaos.rated`: starts in so many seconds
+
+
+@task("chaos.capped", wantsContext=True, concurrency=CAP)
+def capped(input, context):
+    """One of few at a time, of all and of those with its lock: tell when it ran."""
+    tell("in", context.jobid, "capped", input or "none", time.monotonic())
+    take_effect(context)
+    context.wait(0.01)
+    tell("out", context.jobid, time.monotonic())
+
+
+@task("chaos.locked", wantsContext=True)
+def locked(input, context):
+    """The only one with its lock: tell when it ran."""
+    tell("in", context.jobid, "locked", input, time.monotonic())
+    take_effect(context)
+    context.wait(0.01)
+    tell("out", context.jobid, time.monotonic())
+
+
+@task("chaos.rated", wantsContext=True, rate=RATE)
+def rated(input, context):
+    tell("in", context.jobid, "rated", "none", time.monotonic())
+    take_effect(context)
+
+
 @task("chaos.tick", wantsContext=True)
 def tick(input, context):
     """Say that the work goes on."""
