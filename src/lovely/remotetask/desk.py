@@ -1,6 +1,7 @@
 """The verbs by which jobs are run: by the runtime's threads, and by hand."""
 import logging
 import time
+from contextlib import contextmanager, suppress
 
 from zope.interface import implementer
 
@@ -10,6 +11,7 @@ from lovely.remotetask.clerk import Clerk, Want
 from lovely.remotetask.errors import BadInput, BadOutput, NotMine, TaskError
 from lovely.remotetask.failure import Failure, in_log, marked, traceback_of
 from lovely.remotetask.interfaces import IServiceDesk
+from lovely.remotetask.masking import secrets_in
 from lovely.remotetask.payload import lend, pack, validate
 from lovely.remotetask.retry import policy_of
 from lovely.remotetask.runtime import frames, rescue
@@ -196,7 +198,9 @@ class Desk:
         with frames.around(job):
             if job.owner is not None:
                 access.check_task(task, job.task, self)
-            output = self._call(task, job.id, lend(job.__dict__.get("input")), context)
+            with self._hiding_secrets(job, task, context):
+                output = self._call(
+                    task, job.id, lend(job.__dict__.get("input")), context)
         if self._transaction() is not present:
             log.warning("%s: the task has ended the transaction itself: what it wrote "
                         "before is not one commit with its completion", context.label)
@@ -208,12 +212,26 @@ class Desk:
             validate(getattr(task, "outputSchema", None), output, what)
             stored, _ = pack(output, self.effectiveSettings().output_limit, what)
         except BadInput as error:
-            raise BadOutput(str(error)) from error
+            with self._hiding_secrets(job, task, context, output):
+                raise BadOutput(str(error)) from error
         job.write_down(context.written())
         job.complete(stored, clock.micros())
         seconds = (job.micros("completed") - now) / 1_000_000
         return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s",
                           context.conflicts)
+
+    @contextmanager
+    def _hiding_secrets(self, job, task, context, output=None):
+        """An error that is raised in here is told without what input and output hide."""
+        try:
+            yield
+        except Exception:
+            with suppress(Exception):  # the input may be what cannot be read
+                names = self.effectiveSettings().secret_names
+                context.secrets = secrets_in(
+                    getattr(task, "inputSchema", None), job.input, names) | secrets_in(
+                    getattr(task, "outputSchema", None), output, names)
+            raise
 
     def failJob(self, claim, failure, error, worker="", reason=None, silently=False,
                 now=None):
@@ -416,7 +434,7 @@ class Desk:
             except Exception as error:
                 if savepoint is not None:
                     savepoint.rollback()
-                failure = Failure.of(error, context.written())
+                failure = Failure.of(error, context.written(), context.secrets)
                 outcome = self.failJob(claim, failure, error, "by hand", now=moment)
                 log.warning("%s: %s", context.label, outcome.note)
                 if outcome.status != lifecycle.QUEUED:

@@ -4,10 +4,12 @@ Exception objects are never stored: some pickle well and cannot be read back,
 and then their job can never be read again.
 """
 import traceback
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from lovely.remotetask.lines import Written
 
+HIDDEN = "********"
 TEXT_LIMIT = 10_000        # characters of the error's own text
 TRACEBACK_LIMIT = 50_000   # characters of its traceback; the end is kept
 
@@ -22,8 +24,21 @@ class Failure:
     written: Written | None = None
 
     @classmethod
-    def of(cls, error: BaseException, written: Written | None = None) -> "Failure":
-        return cls(type(error).__name__, text_of(error), traceback_of(error), written)
+    def of(cls, error: BaseException, written: Written | None = None,
+           secrets: Collection[str] = ()) -> "Failure":
+        """secrets: texts that must not stand in any of it."""
+        if written is not None and secrets:
+            written = written._replace(lines=tuple(
+                line._replace(text=without(line.text, secrets)) for line in written.lines))
+        return cls(type(error).__name__, without(text_of(error), secrets),
+                   without(traceback_of(error), secrets), written)
+
+
+def without(text: str, secrets: Collection[str]) -> str:
+    """A text in which no secret stands."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
 
 
 def text_of(error: BaseException) -> str:

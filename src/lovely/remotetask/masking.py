@@ -16,8 +16,10 @@ from zope.schema import getFieldsInOrder
 from zope.schema.interfaces import ICollection, IField, IMapping, IObject, IPassword
 
 from lovely.remotetask import settings
+from lovely.remotetask.failure import HIDDEN, without
 
-HIDDEN = "********"
+__all__ = ["HIDDEN", "masked", "secrets_in", "without"]
+
 DEEPEST = 100
 SHORTEST = 4   # characters of a secret that is looked for in texts
 
@@ -40,13 +42,6 @@ def secrets_in(schema: Any, value: Any, names: str | None = None) -> set[str]:
     mask = _Mask(names)
     mask.value(schema, value)
     return {text for text in mask.hidden if len(text) >= SHORTEST}
-
-
-def without(text: str, secrets: set[str]) -> str:
-    """A text in which no secret stands."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
-    return text
 
 
 class _Mask:

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -115,6 +115,7 @@ class JobContext:
     service: Any = None
     task = "execute"
     once = False    # at most once: no try is repeated
+    secrets: Collection[str] = ()  # texts of its input that no error may show
     conflicts = 0   # tries that were repeated because of conflicts
 
     @cached_property

@@ -319,6 +319,41 @@ class Secrets(Access):
             shown = removeSecurityProxy(access.input_of(ProxyFactory(job)))
         self.assertEqual(shown["word"], HIDDEN)
 
+    def told_of(self, job):
+        """All texts that a failed job leaves behind."""
+        attempt = job.attempts[0]
+        return [job.error, attempt.error, attempt.traceback,
+                *(line.text for line in job.log), *self.lines.texts(0)]
+
+    def test_an_error_does_not_tell_them(self):
+        """Neither in the job, its attempts and lines, nor in the log of the process."""
+        def fail(input, context):
+            context.logger.error("no luck with %s", input["word"])
+            raise TaskError(f"{input['word']} is no word for {input['user']}")
+
+        def run_out(input, context):
+            raise ValueError(f"cannot use {input!r}")
+
+        for function in fail, run_out:
+            self.task("login", function, inputSchema=ILogin, wantsContext=True, retries=0)
+            job = self.job_of("manager", "login", {"user": "ada", "word": "hush-hush"})
+            self.service.process()
+            told = self.told_of(job)
+            self.assertIn("ada", job.error)
+            self.assertIn(HIDDEN, job.error)
+            for text in told:
+                if "no luck with" not in text or text in (each.text for each in job.log):
+                    self.assertNotIn("hush-hush", text)
+
+    def test_an_output_that_breaks_its_schema_does_not_tell_them(self):
+        self.task("login", lambda input: {"user": 5, "word": "hush-hush"},
+                  outputSchema=ILogin)
+        job = self.job_of("manager", "login")
+        self.service.process()
+        self.assertEqual(job.status, "error")
+        for text in self.told_of(job):
+            self.assertNotIn("hush-hush", text)
+
     def test_a_service_has_its_own_names_for_secrets(self):
         self.service.configure(secret_names="pin")
         job = self.job_of("manager", input={"pin": 1234, "password": "x"})
