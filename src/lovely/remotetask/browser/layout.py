@@ -78,6 +78,7 @@ TABS = (
     ("addcronjob.html", _("Add cron job")),
     ("workers.html", _("Workers")),
     ("settings.html", _("Settings")),
+    ("trail.html", _("What people did")),
 )
 
 STATUS_TITLES = {

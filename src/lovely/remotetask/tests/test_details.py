@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 
+import transaction
 from persistent import Persistent
 from ZODB.FileStorage import FileStorage
 from zope.app.folder import Folder
@@ -17,9 +18,11 @@ from zope.publisher.browser import TestRequest
 from zope.schema import Int, Password, TextLine
 from zope.testbrowser.wsgi import Browser
 
+import lovely.remotetask
 from lovely.remotetask import clock, lifecycle, processor
+from lovely.remotetask.acts import acting
 from lovely.remotetask.browser import job as jobpage
-from lovely.remotetask.browser import schedules, values, words
+from lovely.remotetask.browser import schedules, trail, values, words
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.processor import SimpleProcessor
 from lovely.remotetask.runtime.context import tell
@@ -564,6 +567,41 @@ class TheSettings(DetailsCase):
         self.assertEqual(self.ask("settings.html", "operator").status, 403)
 
 
+class TheTrail(DetailsCase):
+
+    def test_who_did_what_to_which_jobs_is_shown_with_links(self):
+        jobid = self.add("give", 1, startLater=True)
+        self.pressed(f"{jobid}/job.html", "start", "operator")
+        text = self.text("trail.html")
+        self.assertIn(f"operator started {jobid}", text)
+        self.assertIn(f'/{jobid}"', self.page("trail.html"))
+
+    def test_all_of_it_is_shown_page_by_page(self):
+        with self.house.service() as service:
+            with acting("somebody"):
+                for number in range(trail.SHOWN):
+                    service.configure(prefetch=number + 1)
+                    transaction.commit()
+                service.configure(prefetch=None)
+        first = self.page("trail.html")
+        self.assertEqual(first.count("somebody"), trail.SHOWN)
+        after = re.search(r"after=(\d+)", first)[1]
+        self.assertIn("prefetch=1<", self.page("trail.html", after=after))
+        for odd in ("x", "-1", "9" * 19):
+            self.page("trail.html", after=odd)
+
+    def test_every_verb_has_words(self):
+        room = Path(lovely.remotetask.__path__[0])
+        code = "".join(path.read_text("utf-8") for path in room.glob("*.py"))
+        verbs = set(re.findall(r'acts\.note\(\w+, "([^"]+)"', code)) | set(re.findall(
+            r'self\._(?:wish|take_back)\(.*"([a-z ]+)"\)$', code, re.MULTILINE))
+        self.assertEqual(verbs - set(trail.VERBS), set())
+        self.assertIn("stop worker", verbs)
+
+    def test_only_managers_see_it(self):
+        self.assertEqual(self.ask("trail.html", "operator").status, 403)
+
+
 class EveryPage(DetailsCase):
     """What holds for each page, whatever it shows."""
 
@@ -589,7 +627,7 @@ class EveryPage(DetailsCase):
             f"{self.completed}", f"{self.completed}/undo.html", f"{self.failed}",
             f"{self.waiting}", f"{self.waiting}/editjob", f"{self.schedule}",
             f"{self.schedule}/editjob", f"{secret}", "schedules.html",
-            "workers.html", "settings.html"]
+            "workers.html", "settings.html", "trail.html"]
 
     def test_nothing_of_users_is_markup(self):
         for path in self.pages:
