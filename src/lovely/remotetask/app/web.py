@@ -87,10 +87,10 @@ class Line:
         """The head of the answer is sent; from here on it is ours."""
         with self._lock:
             self._begun = True
-            for data in self._early:
-                self._write(data)
+            sent = all(map(self._write, self._early))
             self._early.clear()
-            if self.ended:
+            if self.ended or not sent:
+                self.ended = True
                 self._end()
 
     def close(self):
@@ -216,10 +216,19 @@ class WebServer:
         self.server.trigger.pull_trigger(
             lambda: wasyncore.dispatcher.close(self.server))
         self.server.task_dispatcher.shutdown(timeout=PATIENCE_SECONDS)
-        self.server.trigger.pull_trigger(
-            lambda: wasyncore.close_all(self.server._map, ignore_all=True))
+        self.server.trigger.pull_trigger(self._close_all)
         self.thread.join(PATIENCE_SECONDS)
+        self.server.trigger.close()
         errors.removeFilter(calm)
+
+    def _close_all(self):
+        """In waitress's thread: close the connections, which ends its loop.
+
+        The bell stays: whoever has just asked for this is about to write to it.
+        """
+        channels = self.server._map
+        channels.pop(self.server.trigger._fileno, None)
+        wasyncore.close_all(channels, ignore_all=True)
 
 
 def _listening_socket(host, port):

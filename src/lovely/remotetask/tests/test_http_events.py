@@ -219,10 +219,12 @@ class TheStream(Case):
                 self.assertEqual(status, 429)
                 self.assertTrue(data["type"].endswith("too-many-streams"))
                 if name == "STREAMS_EACH":
-                    self.stream(who="viewer").until("counts")
+                    viewer = self.stream(who="viewer")
+                    viewer.until("counts")
+                    viewer.close()
                 for each in held:
                     each.close()
-            watch.over(self.house.db).bell.ring()
+            self.left()
 
     def test_a_client_that_does_not_read_is_let_go(self):
         with mock.patch("lovely.remotetask.app.web.CLOGGED", -1):
