@@ -3,7 +3,7 @@ import argparse
 from importlib.metadata import PackageNotFoundError, version
 
 from lovely.remotetask import lifecycle
-from lovely.remotetask.cli import commands, work, workers, zeo
+from lovely.remotetask.cli import commands, trail, work, workers, zeo
 from lovely.remotetask.missed import MISSED, OVERLAP
 
 DESCRIPTION = "Background jobs that commit with your data, in a ZODB."
@@ -222,6 +222,13 @@ def _reading(these):
     _command(these, "status", commands.status,
              "show what each service does: who works, what waits, what comes next", [
                  "status", "status --service site@tasks --json"], [_answering()])
+
+    found = _command(these, "trail", trail.trail,
+                     "show what people did with a service, the newest first", [
+                         "trail", "trail --limit 100 --json"], [_answering()])
+    found.add_argument("--limit", type=_count, default=20, help="default: 20")
+    found.add_argument("--after", metavar="KEY", help=(
+        "go on where a list ended, which names the key"))
 
     found = _command(these, "check", commands.check,
                      "compare the books of the services with their jobs", [

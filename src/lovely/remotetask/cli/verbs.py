@@ -194,6 +194,20 @@ def matching(service, tell, task=None, tag=None, errorText=None, olderThan=None,
                 after=None if key is None else "{}:{}".format(*key))
 
 
+@verb("trail")
+def trail(service, tell, after=None, limit=50):
+    """A page of what people did."""
+    if after is not None and not (isinstance(after, str) and after.isascii()
+                                  and after.isdigit() and len(after) < 20):
+        raise BadArgument(f"--after cannot be {after!r}: give what the page before has named")
+    entries, key = service.listTrail(None if after is None else int(after), limit)
+    return dict(
+        entries=[dict(entry._asdict(), jobs=list(entry.jobs),
+                      moment=plain.moment(clock.from_micros(entry.moment)))
+                 for entry in entries],
+        after=None if key is None else str(key))
+
+
 @verb("check")
 def check(service, tell):
     """Compare the books with the jobs: faults as texts."""

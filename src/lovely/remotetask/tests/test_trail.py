@@ -1,4 +1,5 @@
 """It is kept what people did, within bounds, and nobody gets in another's way."""
+import json
 import random
 import unittest
 from unittest import mock
@@ -12,6 +13,7 @@ from lovely.remotetask.store.trail import IDS_KEPT, TREES, Entry, Trail
 from lovely.remotetask.tests import people
 from lovely.remotetask.tests.people import acting_as
 from lovely.remotetask.tests.support import ServiceCase
+from lovely.remotetask.tests.test_cli import CommandCase
 
 
 class Trails(ServiceCase):
@@ -144,6 +146,45 @@ class WhatPeopleDo(Trails):
     def test_a_service_of_before_has_none_until_something_is_done(self):
         self.assertIsNone(self.service.trail)
         self.assertEqual(self.service.listTrail(), ([], None))
+
+
+class Shown(CommandCase):
+    """On the command line."""
+
+    def setUp(self):
+        super().setUp()
+        self.task("echo", lambda input: input)
+
+    def test_the_newest_comes_first(self):
+        _, out, _ = self.run_cli("add", "echo", "--delay", "1h")
+        self.run_cli("cancel", out.strip())
+        self.run_cli("retry", out.strip())
+        code, shown, _ = self.run_cli("trail")
+        self.assertEqual(code, 0)
+        head, retry, cancel = shown.splitlines()
+        self.assertEqual(head.split(), ["WHEN", "WHO", "DID", "JOBS", "DETAIL"])
+        self.assertIn("(command line)", cancel)
+        self.assertIn(f"retry   {out.strip()}", retry)
+
+    def test_many_jobs_are_a_number(self):
+        ids = [self.run_cli("add", "echo", "--delay", "1h")[1].strip() for _ in "1234"]
+        self.run_cli("cancel", *ids)
+        self.assertIn("4 jobs", self.run_cli("trail")[1])
+        found = json.loads(self.run_cli("trail", "--json")[1])
+        self.assertEqual([entry["number"] for entry in found["entries"]], [4])
+        self.assertEqual(sorted(found["entries"][0]["jobs"]), sorted(map(int, ids)))
+
+    def test_pages_of_it(self):
+        for _ in range(3):
+            self.run_cli("cancel", self.run_cli("add", "echo", "--delay", "1h")[1].strip())
+        page = json.loads(self.run_cli("trail", "--limit", "2", "--json")[1])
+        self.assertEqual(len(page["entries"]), 2)
+        page = json.loads(self.run_cli("trail", "--after", page["after"], "--json")[1])
+        self.assertEqual((len(page["entries"]), page["after"]), (1, None))
+        self.assertEqual(self.run_cli("trail", "--after", "x")[0], 2)
+
+    def test_nobody_has_done_anything_yet(self):
+        self.assertEqual(self.run_cli("trail")[1], "Nobody has done anything.\n")
 
 
 class Bounds(unittest.TestCase):
