@@ -120,6 +120,8 @@ class Clerk:
     of those whose books he keeps; None: all.
     """
 
+    suspects = False  # whether a claim has met some
+
     def __init__(self, service, now: int, base: int | None = None,
                  shards: Collection[int] | None = None):
         self.service = service
@@ -435,8 +437,9 @@ class Clerk:
         them one, when nothing is in hand.
         """
         taking = Taking(self, lease, want)
-        suspects = want.alone is not None and taking.has_suspects()
-        claims = taking.suspect() if suspects else taking.all()
+        self.suspects = taking.has_suspects()
+        claims = taking.suspect() if self.suspects and want.alone is not None \
+            else taking.all()
         if lease is not None:
             lease.hold([(claim.id, claim.token, self.now) for claim in claims])
         return claims
@@ -858,6 +861,7 @@ class Round(NamedTuple):
     watched: frozenset[bytes]  # oids of what is changed when there is work
     shared: bool              # other workers have shards of their own
     settings: Settings
+    suspects: bool = False    # there were some that this worker takes
 
 
 def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:

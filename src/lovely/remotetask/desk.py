@@ -78,7 +78,7 @@ class Desk:
             settled >= BULK or brought >= clerk.DUE_LIMIT or self._upgrade is not None
             or any(len(shard.queue.inbox) for shard in books.shards),
             self._due_in(now, books.shards), self._strays(now, home),
-            self.watched(name), home is not None, self.effectiveSettings())
+            self.watched(name), home is not None, self.effectiveSettings(), books.suspects)
 
     def _keep_house(self, now):
         """Give back what the dead held, and see how many share the work."""

@@ -30,6 +30,7 @@ from lovely.remotetask.runtime.attendance import Attendance
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import (
     Outcome, Publication, elsewhere, storage_closed)
+from lovely.remotetask.runtime.solo import ANY, IMPATIENT, NOTHING, SHARED, SOLO
 from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener, listen
 from lovely.remotetask.settings import Settings
 
@@ -139,6 +140,7 @@ class Dispatcher:
 
     def __call__(self) -> None:
         self.attendance.begin()
+        SOLO.enter(self)
         publication = None
         try:
             publication = self.publication = Publication(self.db, self.path, self.closed)
@@ -160,6 +162,7 @@ class Dispatcher:
             with self.lock:
                 self.lock.notify_all()
             self.listener.detach()
+            SOLO.leave(self)
             self.attendance.end()
             if publication is not None:
                 publication.abort()
@@ -224,9 +227,10 @@ class Dispatcher:
             watch.tell(self.db, watch.RESULTS)
         self.attendance.look(now)
         if not self.running:
+            SOLO.tell(self, False)
             return self._wind_up(now)
         unstarted = self._overtaken(now)
-        want = self._wanted()
+        want = self._wanted(NOTHING if self.state else SOLO.ask(self))
         with self.lock:
             in_hand = [(worker.claim.id, worker.claim.token)
                        for worker in self.workers if worker.claim is not None]
@@ -254,6 +258,7 @@ class Dispatcher:
             self.allowed = round.slots
             self._man()
             self.lock.notify_all()
+        SOLO.tell(self, round.suspects)
         self._note_strays(round.strays, now)
         self.listener.watched = round.watched
         self._stop_those(round.gone, now)
@@ -261,8 +266,14 @@ class Dispatcher:
         self._prune(now)
         return self._nap(now, round)
 
-    def _wanted(self) -> Want:
-        """What to claim.
+    def has_in_hand(self) -> bool:
+        """Whether a job runs here, or was claimed to be run."""
+        with self.lock:
+            return bool(self.ahead) or any(
+                worker.claim is not None for worker in self.workers)
+
+    def _wanted(self, room: str = ANY) -> Want:
+        """What to claim.  room: what the other dispatchers of the process leave.
 
         `alone` is None when what is in hand has been there for so long that suspects,
         which want to be alone, are waited for no more.
@@ -274,7 +285,7 @@ class Dispatcher:
             lines = Counter(claim.line for claim in in_hand)
             strays = [shard for shard, (_, since) in self.strays.items()
                       if now - since >= STRAY_SECONDS]
-            if self.state:
+            if room == NOTHING:
                 return Want(lines=lines, strays=strays)
             alone: bool | None = not in_hand
             if busy and not self.ahead and all(
@@ -283,6 +294,8 @@ class Dispatcher:
                 alone = None
             elif any(line.startswith(SUSPECT) for line in lines):
                 return Want(lines=lines, strays=strays)
+            if room in (SHARED, IMPATIENT) and alone:
+                alone = None if room == IMPATIENT else False
             free = max(0, self.slots - len(busy))
             ahead = 0
             if self.mean is not None:

@@ -75,6 +75,7 @@ FLOORS = {
         "runtime.publication": "one call of the service as one transaction",
         "runtime.rescue": "which workers are there, and which leases are of the lost",
         "runtime.attendance": "how a dispatcher is entered, and obeys wishes",
+        "runtime.solo": "one suspect at a time in a process, whatever its services",
         "runtime.dispatcher": "one per service and process: claims for its workers",
         "processor": "what a service's thread runs",
     },
