@@ -390,6 +390,9 @@ class Nothing(Server):
         self.directory.mkdir(parents=True, exist_ok=True)
         return self
 
+    def running(self):
+        return True
+
     def stop(self, number=None):
         pass
 
