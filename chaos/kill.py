@@ -1,8 +1,8 @@
 """kill -9 of workers at random moments, under load (C01, G1).
 
 Jobs that move amounts between accounts are added one by one all the time, while
-three processes (on a FileStorage one, with three threads) work on them, and one of
-them is killed again and again and replaced by a new one.
+four processes of three threads (on a FileStorage one process) work on them, and again
+and again one of them is killed and replaced by a new one.
 """
 import sys
 import threading
@@ -31,28 +31,34 @@ def feed(arena, over):
                 arena.add(input=arena.transfer(0.03))
 
 
+def pick(living, chance):
+    """One of those at work; now and then any, also one that is just starting."""
+    if chance.random() < 0.15:
+        return chance.choice(living)
+    return chance.choice(harness.wait_until(
+        lambda: [each for each in living if each.said("At")], "a worker at work"))
+
+
 def main():
     options = harness.arguments(__doc__, kills=(500, 10, "how many processes to kill"))
     report = harness.Report(f"{options.kills} kills at random moments", options)
     chance, killed, at_work = options.chance, 0, 0
     with harness.Arena(options, settings={"crash_limit": CRASH_LIMIT}) as arena:
         arena.add_many(BACKLOG, 0.03)
-        number = 3 if arena.shared else 1
+        number = 4 if arena.shared else 1
         living = [arena.ready() for _ in range(number)]
         over = threading.Event()
         feeder = threading.Thread(target=feed, args=(arena, over))
         feeder.start()
         try:
             while killed < options.kills:
-                time.sleep(chance.uniform(0, 0.6) if arena.shared
-                           else chance.uniform(0.02, 0.8))
-                victim = living.pop(chance.randrange(number))
+                time.sleep(chance.uniform(0.02, 0.7))
+                victim = pick(living, chance)
                 at_work += bool(victim.said("At"))
                 victim.kill()
                 killed += 1
-                # Some are killed while they start.
-                start = arena.worker if chance.random() < 0.2 else arena.ready
-                living.append(start())
+                living.remove(victim)
+                living.append(arena.worker())
         finally:
             over.set()
             feeder.join(harness.BOUND)
