@@ -27,6 +27,7 @@ CHECKOUT = Path(__file__).parents[4]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 WAIT_SECONDS = 20
 STORIES = ("README.txt", "docs/tasks.txt", "docs/configuration.txt",
+           "docs/security.txt",
            "src/lovely/remotetask/life-of-a-job.txt",
            "src/lovely/remotetask/startlater.txt", "src/lovely/remotetask/processor.txt")
 
