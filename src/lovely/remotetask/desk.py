@@ -215,6 +215,7 @@ class Desk:
             with self._hiding_secrets(job, task, context, output):
                 raise BadOutput(str(error)) from error
         job.write_down(context.written())
+        job.note_databases(self._other_databases())
         job.complete(stored, clock.micros())
         seconds = (job.micros("completed") - now) / 1_000_000
         return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s",
@@ -340,6 +341,15 @@ class Desk:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
         finally:
             tasks.leave(token)
+
+    def _other_databases(self):
+        """Names of the other databases that the present transaction writes to."""
+        mine = self._p_jar
+        if mine is None or len(mine.connections) < 2:
+            return ()
+        # There is no public name for it: a connection joins with its first change.
+        return tuple(sorted(name for name, each in mine.connections.items()
+                            if each is not mine and not each._needs_to_join))
 
     def _transaction(self):
         jar = self._p_jar

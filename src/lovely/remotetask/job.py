@@ -113,6 +113,7 @@ class Job(Persistent):
     worker = ""
     _attempts = None
     _log = None
+    alsoIn: tuple[str, ...] = ()  # other databases that its run has written to
     _v_silent = False  # a subscriber has raised: end without telling
 
     created = clock.Moment()
@@ -285,6 +286,11 @@ class Job(Persistent):
         self._p_activate()
         self.__dict__.update(facts)
         self._p_changed = True
+
+    def note_databases(self, names: tuple[str, ...]) -> None:
+        """Keep that the present transaction writes to these databases as well."""
+        if names != self.alsoIn:
+            self.alsoIn = names
 
     def take_back(self, now: int, attempt: Attempt | None = None) -> None:
         """Its completion was undone in the database: do not run by surprise.

@@ -36,7 +36,8 @@ JOBS = frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in (Job, Cron
 class Look(NamedTuple):
     """What a job has changed, and whether it can be taken back."""
 
-    writing: history.Writing
+    writing: history.Writing        # in the database of the service
+    elsewhere: dict[str, history.Writing]  # in others, by name
     alone: bool                     # the transaction was this job's attempt, no more
     hindrance: CannotUndo | None    # None: nothing is known that stands in the way
     later: int                      # objects, of those looked at, written since
@@ -54,6 +55,23 @@ def changes(service, jobid: int, limit: int = SHOWN) -> history.Writing:
     return history.writing(service._p_jar.db(), job._p_serial, job._p_oid, limit)
 
 
+def elsewhere(service, jobid: int, limit: int = SHOWN) -> dict[str, history.Writing]:
+    """The same of the other databases that the job has written to, by their names.
+
+    May take a while in a large file.  Raises as `changes`.
+    """
+    job = service.getJob(jobid)
+    if not job.alsoIn:
+        return {}
+    tid = changes(service, jobid, 1).tid
+    databases = service._p_jar.db().databases
+    if gone := [name for name in job.alsoIn if name not in databases]:
+        raise NoHistory("elsewhere", f"the database {gone[0]!r}, which the job has "
+                        "written to, is not there")
+    return {name: history.same(databases[name], tid, [NOTE, str(jobid)], limit)
+            for name in job.alsoIn}
+
+
 def is_alone(writing: history.Writing, jobid: int) -> bool:
     """Whether a transaction was an attempt of that job; else it has others' work too."""
     return writing.note.split()[:2] == [NOTE, str(jobid)]
@@ -63,14 +81,18 @@ def look(service, jobid: int, limit: int = LOOKED_AT) -> Look:
     """What undoing a job would take back.  Writes nothing, raises as `changes`."""
     written = changes(service, jobid, limit)
     alone = is_alone(written, jobid)
-    later = sum(not record.current for record in written.records)
+    others = elsewhere(service, jobid, limit) if alone else {}
+    later = sum(not record.current for each in (written, *others.values())
+                for record in each.records)
     job = service.getJob(jobid)
-    return Look(written, alone, _hindrance(service, job, written, alone), later)
+    return Look(written, others, alone, _hindrance(service, job, written, alone), later)
 
 
 def _hindrance(service, job, written: history.Writing, alone: bool) -> CannotUndo | None:
-    if not service._p_jar.db().supportsUndo():
-        return CannotUndo("no undo", "the storage of this database cannot undo")
+    databases = service._p_jar.db().databases
+    if not all(db.supportsUndo() for db in (
+            service._p_jar.db(), *(databases[name] for name in job.alsoIn))):
+        return CannotUndo("no undo", "the storage of the database cannot undo")
     if service._p_jar.isReadOnly():
         return CannotUndo("read only", "the database is open for reading only")
     if service.leases.holder(job.id) is not None:
@@ -103,20 +125,24 @@ def undo(service, jobid: int, user: str = "") -> None:
                       "Undone", f"taken back by {user}" if user else "taken back",
                       "", job.worker)
     db, place = service._p_jar.db(), service._p_oid
-    _undo_transaction(db, found.writing.tid, f"undo of job {jobid}", user)
+    parts = [(db, found.writing.tid), *(
+        (db.databases[name], each.tid) for name, each in found.elsewhere.items())]
+    _undo_transaction(parts, f"undo of job {jobid}", user)
     log.info("job %s (%s): what it had changed was taken back by %s",
              jobid, in_log(job.task), in_log(user or "nobody of name"))
     _cancel(db, place, jobid, attempt)
 
 
-def _undo_transaction(db, tid: bytes, note: str, user: str) -> None:
+def _undo_transaction(parts, note: str, user: str) -> None:
+    """Undo what one transaction has written: (database, its number there) of each."""
     manager = TransactionManager()
     transaction = manager.begin()
     try:
         transaction.note(note)
         if user:
             transaction.user = user
-        db.undo(encodebytes(tid).rstrip(), transaction)
+        for db, tid in parts:
+            db.undo(encodebytes(tid).rstrip(), transaction)
         manager.commit()
     except ReadOnlyError as error:
         raise CannotUndo("read only", "the database is open for reading only") from error

@@ -47,6 +47,7 @@ HINDRANCES = {
     "read only": _("The database is open for reading only."),
     "settling": _("The job has ended just now and is still being entered in the books: "
                   "try again in a second."),
+    "elsewhere": _("A database that the job has written to is not there any more."),
     "not alone": _("The job was not run by a worker, or its record was written since: "
                    "the transaction holds other work as well."),
     "made jobs": _("The job has added other jobs, which may have run: cancel or undo "
@@ -435,14 +436,19 @@ class Job(OfJob):
 
     @property
     def changes(self):
-        """What its transaction has written: a dictionary, None where that is not told."""
+        """What its transaction has written: a dictionary, None where that is not told.
+
+        In other databases it is looked for when that is asked for: it may take a while.
+        """
         if self.status != lifecycle.COMPLETED or not self.mayReadResult or self.isCron:
             return None
         try:
             written = undo.changes(self.service, self.job.id)
+            elsewhere = undo.elsewhere(self.service, self.job.id) \
+                if self.text("everywhere") else {}
         except NoHistory as error:
             return dict(why=HINDRANCES.get(error.code, text_of(error)), rows=(), own=0)
-        return changes_shown(self, written)
+        return changes_shown(self, written, elsewhere)
 
 
 def secrets_of(job):
@@ -458,33 +464,43 @@ def secrets_of(job):
         return set()
 
 
-def changes_shown(page, written):
-    """The objects of a transaction; the service's own records are only counted."""
-    job, rows, own, parts = page.job, [], 0, {}
-    for record in written.records:
-        if record.oid == job._p_oid or record.kind.startswith("lovely.remotetask."):
-            own += 1
-        else:
-            rows.append(_row(page, record, parts))
-    for row in rows:
-        if row["path"] is None and row["oid"] in parts:
-            row["part"] = parts[row["oid"]]
-    rows.sort(key=lambda row: (row["path"] or row["part"] or "~", row["path"] is None))
-    return dict(why=None, rows=rows, own=own, more=written.more,
+def changes_shown(page, written, elsewhere):
+    """The objects of a transaction; the service's own records are only counted.
+
+    elsewhere: {name of a database: what it wrote there}.
+    """
+    job, jar, rows, own = page.job, page.service._p_jar, [], 0
+    for name, each in (("", written), *elsewhere.items()):
+        connection, parts, found = jar.get_connection(name) if name else jar, {}, []
+        for record in each.records:
+            if not name and (record.oid == job._p_oid
+                             or record.kind.startswith("lovely.remotetask.")):
+                own += 1
+            else:
+                found.append(_row(page, record, connection, parts))
+        for row in found:
+            if row["path"] is None:
+                row["part"] = parts.get(row["oid"])
+        rows += sorted(found, key=lambda row: (
+            row["path"] or row["part"] or "~", row["path"] is None))
+    return dict(why=None, rows=rows, own=own,
+                more=any(each.more for each in (written, *elsewhere.values())),
                 alone=undo.is_alone(written, job.id), packed=written.packed,
-                elsewhere=len(page.service._p_jar.db().databases) > 1)
+                unseen=[name for name in job.alsoIn if name not in elsewhere])
 
 
-def _row(page, record, parts):
+def _row(page, record, connection, parts):
     """One object: its class, where it stands, its size.  Loads it.
 
     parts: {oid: path} of what objects that have a place hold in their attributes.
     """
     module, _dot, name = record.kind.rpartition(".")
     row = dict(oid=record.oid, kind=name or _("made undone"), module=module,
-               size=record.size, current=record.current, url=None, path=None, part=None)
+               size=record.size, current=record.current, url=None, path=None, part=None,
+               database="" if connection is page.service._p_jar
+               else connection.db().database_name)
     try:
-        found, names = history.place_of(page.service._p_jar, record.oid)
+        found, names = history.place_of(connection, record.oid)
         if names is not None:
             row["path"] = path = "/" + "/".join(names)
             row["url"] = values.link(found, page.request)["url"]

@@ -33,10 +33,8 @@ class Undo(OfJob):
         if found.hindrance is not None:
             self.why = HINDRANCES.get(found.hindrance.code, text_of(found.hindrance))
         self.later = found.later
-        shown = found.writing.records[:SHOWN]
-        self.changes = changes_shown(self, found.writing._replace(
-            records=shown, more=found.writing.more or len(shown) < len(
-                found.writing.records)))
+        self.changes = changes_shown(self, _first(found.writing), {
+            name: _first(each) for name, each in found.elsewhere.items()})
 
     def undo(self):
         """Commits by itself, on connections of its own."""
@@ -48,3 +46,10 @@ class Undo(OfJob):
         else:
             self.tell(_("What the job had changed is taken back."))
             self.go(self.jobUrlHere)
+
+
+def _first(written):
+    """As much of a transaction as is shown."""
+    shown = written.records[:SHOWN]
+    return written._replace(
+        records=shown, more=written.more or len(shown) < len(written.records))

@@ -4,6 +4,7 @@ Nothing is loaded: classes and sizes are read off the stored records, and at mos
 as many of these as are asked for.
 """
 from collections.abc import Callable, Iterator
+from time import gmtime
 from typing import Any, NamedTuple
 
 from persistent.timestamp import TimeStamp
@@ -19,7 +20,9 @@ from lovely.remotetask.errors import NoHistory
 
 # Storages that keep history and cannot undo; all else that keeps it can.
 WITHOUT_UNDO = (MappingStorage, DemoStorage)
-UNCOMMITTED = b"\0" * 8
+# Seconds within which the storages of one transaction number it: first as their clocks
+# agree, then as they may differ.
+NEAR = (2.0, 60.0)
 
 
 class Record(NamedTuple):
@@ -62,6 +65,43 @@ def writing(db: DB, tid: bytes, oid: bytes, limit: int) -> Writing:
     finally:
         getattr(transactions, "close", lambda: None)()
     raise NoHistory("packed", "the history of that time was packed away")
+
+
+def same(db: DB, tid: bytes, note: list[str], limit: int) -> Writing:
+    """What the transaction *tid* of another database has written in this one.
+
+    It is found by the first words of its note, near in time: the walk to there may
+    take a while in a large file.  Raises NoHistory.
+    """
+    if not keeps_history(db):
+        raise NoHistory("no history", f"the storage of database {db.database_name!r} "
+                        "keeps no history")
+    moment = TimeStamp(tid).timeTime()
+    for seconds in NEAR:
+        first, last = _tid_at(moment - seconds), _tid_at(moment + seconds)
+        transactions = db.storage.iterator(first, last)
+        found = None
+        try:
+            for transaction in transactions:
+                if _text(transaction.description).split()[:len(note)] == note and (
+                        found is None or _distance(transaction.tid, moment)
+                        < _distance(found.tid, moment)):
+                    found = _read(db, transaction, limit)
+        finally:
+            getattr(transactions, "close", lambda: None)()
+        if found is not None:
+            return found
+    raise NoHistory("packed", f"what was written to database {db.database_name!r} at "
+                    "that time is not found in its history any more")
+
+
+def _tid_at(moment: float) -> bytes:
+    whole, rest = divmod(moment, 60)
+    return TimeStamp(*gmtime(whole * 60)[:5], rest).raw()
+
+
+def _distance(tid: bytes, moment: float) -> float:
+    return abs(TimeStamp(tid).timeTime() - moment)
 
 
 def _transactions(storage: Any, tid: bytes, oid: bytes) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import transaction
 from persistent import Persistent
+from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from zope.app.folder import Folder
 from zope.i18n import translate
@@ -56,11 +57,14 @@ class OnFiles:
         for name, task in TASKS.items():
             self.house.task(name, task)
         self.house.task("mail", mail, inputSchema=IMail, retries=1)
+        self.beside = DB(FileStorage(str(Path(self.directory) / "Beside.fs")),
+                         databases=self.house.db.databases, database_name="beside")
         with self.house.root() as root:
             root["reports"] = Folder()
 
     def tearDown(self):
         self.house.close()
+        self.beside.close()
         shutil.rmtree(self.directory)
 
 
@@ -89,11 +93,17 @@ def mother(input):
         context().service.add("give", number, startLater=True)
 
 
+def elsewhere(input):
+    there = context().service._p_jar.get_connection("beside").root()
+    there[input] = Folder()
+
+
 def fail(input):
     raise TaskError(str(input))
 
 
-TASKS = {"give": lambda input: input, "report": report, "mother": mother, "fail": fail}
+TASKS = {"give": lambda input: input, "report": report, "mother": mother, "fail": fail,
+         "elsewhere": elsewhere}
 
 
 class DetailsCase(unittest.TestCase):
@@ -193,6 +203,19 @@ class AJob(DetailsCase):
         self.assertIn("part of /reports", text)
         self.assertIn("What this job changed", text)
         self.assertIn(f'reports/report-{jobid}">Folder', self.page(f"{jobid}"))
+
+    def test_objects_of_other_databases_are_shown_when_asked_for(self):
+        jobid = self.run_job("elsewhere", "shelf")
+        page = self.page(f"{jobid}")
+        self.assertIn("It has written to other databases as well:", self.text(f"{jobid}"))
+        self.assertNotIn("/shelf", page)
+        page = self.page(f"{jobid}", everywhere="1")
+        self.assertIn('<span class="tag">beside</span>', page)
+        self.assertIn("/shelf", page)
+        self.assertIn("/shelf", self.page(f"{jobid}/undo.html"))
+        self.pressed(f"{jobid}/undo.html", "undo")
+        with self.house.service() as service:
+            self.assertNotIn("shelf", service._p_jar.get_connection("beside").root())
 
     def test_parent_and_children_are_linked(self):
         jobid = self.run_job("mother", 3)

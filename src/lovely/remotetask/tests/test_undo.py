@@ -8,17 +8,20 @@ from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
+from ZODB.blob import Blob
+from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError
 
 from lovely.remotetask import lifecycle, undo
-from lovely.remotetask.cli.databases import resolve
 from lovely.remotetask.errors import CannotUndo, NoHistory, UnknownJob
 from lovely.remotetask.processor import SimpleProcessor
 from lovely.remotetask.runtime import dispatcher
 from lovely.remotetask.store import history
 from lovely.remotetask.task import context
 from lovely.remotetask.tests import servers
-from lovely.remotetask.tests.support import ServiceCase, effect
+from lovely.remotetask.tests.support import Commits, ServiceCase, effect
+from lovely.remotetask.uris import resolve
 
 
 class Page(Persistent):
@@ -348,7 +351,7 @@ class HalfWay(UndoCase):
     def undo_by_the_database_alone(self):
         jobid = self.run_job()
         tid = undo.changes(self.service, jobid).tid
-        undo._undo_transaction(self.db, tid, "by somebody else", "")
+        undo._undo_transaction([(self.db, tid)], "by somebody else", "")
         transaction.begin()
         return jobid
 
@@ -391,8 +394,6 @@ class HalfWay(UndoCase):
 class WithALargeFile(UndoCase):
 
     def test_a_blob_is_given_back(self):
-        from ZODB.blob import Blob
-
         @self.task("blob")
         def blob(input):
             with context().service._p_jar.root()["blob"].open("w") as file:
@@ -408,8 +409,100 @@ class WithALargeFile(UndoCase):
             self.assertEqual(file.read(), b"old")
 
     def make_storage(self):
-        from ZODB.FileStorage import FileStorage
         return FileStorage(self.path, blob_dir=os.path.join(self.directory, "blobs"))
+
+
+class InTwoDatabases(UndoCase):
+    """The service stands in one database, what the task writes in another."""
+
+    kept = True   # whether the other one keeps history
+
+    def setUp(self):
+        super().setUp()
+
+        @self.task("both")
+        def both(input):
+            here = context().service._p_jar
+            here.root()["page"].text = input
+            there = here.get_connection("other").root()["shelf"]
+            there[input] = PersistentMapping()
+
+        self.task("here", lambda input: self.connection and input)
+
+    def open_database(self):
+        databases = {}
+        self.db = ZODB.DB(self.make_storage(), databases=databases,
+                          database_name="tasks")
+        path = os.path.join(self.directory, "Other.fs")
+        self.other = ZODB.DB(FileStorage(path) if self.kept else MappingStorage(),
+                             databases=databases, database_name="other")
+        self.connection = self.db.open()
+        self.commits = Commits(self.db)
+        root = self.connection.root()
+        if "tasks" in root:
+            self.service = root["tasks"]
+        self.shelf = self.connection.get_connection("other").root().setdefault(
+            "shelf", OOBTree())
+        transaction.commit()
+
+    def close_database(self):
+        faults = super().close_database()
+        self.other.close()
+        return faults
+
+    def test_both_parts_are_told_and_taken_back(self):
+        jobid = self.run_job("both")
+        self.assertEqual(self.job(jobid).alsoIn, ("other",))
+        there = undo.elsewhere(self.service, jobid)["other"]
+        self.assertEqual(sorted(record.kind.rpartition(".")[2] for record in there.records),
+                         ["OOBTree", "PersistentMapping"])
+        undo.undo(self.service, jobid)
+        transaction.begin()
+        self.assertEqual((list(self.shelf), self.connection.root()["page"].text),
+                         ([], "old"))
+        self.assertEqual(self.job(jobid).reason, lifecycle.UNDONE)
+
+    def test_what_cannot_be_taken_back_there_stays_here_too(self):
+        jobid = self.run_job("both")
+        self.shelf["new"]["text"] = "later"
+        transaction.commit()
+        self.assertEqual(undo.look(self.service, jobid).later, 1)
+        self.assertEqual(self.refused(jobid), "changed since")
+        self.assertEqual((list(self.shelf), self.connection.root()["page"].text),
+                         (["new"], "new"))
+
+    def test_the_right_one_is_found_among_many(self):
+        ids = [self.run_job("both", f"n{number}") for number in range(5)]
+        undo.undo(self.service, ids[4])
+        transaction.begin()
+        self.assertEqual(list(self.shelf), ["n0", "n1", "n2", "n3"])
+
+    def test_a_job_that_writes_to_one_only_says_so(self):
+        jobid = self.run_job("here")
+        self.assertEqual((self.job(jobid).alsoIn, undo.elsewhere(self.service, jobid)),
+                         ((), {}))
+        self.assertNotIn("alsoIn", self.job(jobid).__dict__)
+        undo.undo(self.service, jobid)
+
+
+class BesideOneWithoutUndo(InTwoDatabases):
+    kept = False
+    test_both_parts_are_told_and_taken_back = None
+    test_what_cannot_be_taken_back_there_stays_here_too = None
+    test_the_right_one_is_found_among_many = None
+
+    def test_it_is_refused(self):
+        jobid = self.run_job("both")
+        self.assertEqual(self.refused(jobid), "no undo")
+        self.assertEqual(list(self.shelf), ["new"])
+
+    def test_where_the_other_one_is_gone_it_is_refused(self):
+        jobid = self.run_job("both")
+        with mock.patch.dict(self.db.databases):
+            del self.db.databases["other"]
+            with self.assertRaises(NoHistory) as caught:
+                undo.undo(self.service, jobid)
+        self.assertEqual(caught.exception.code, "elsewhere")
 
 
 class OverServers(UndoCase):
