@@ -25,9 +25,15 @@ lint: setup  ## style and types
 docs: setup  ## the documentation, run as tests
 	bin/test --all -m test_stories
 
+node:  ## what the tests in a real browser need beside Chromium, into .node
+	npm install --prefix .node --no-save playwright-core@1.65.1 axe-core@4.14.1
+
+pictures: setup  ## docs/screenshots, made anew
+	bin/py -m lovely.remotetask.tests.pictures docs/screenshots
+
 bench: setup  ## every benchmark, briefly
 	@for script in benchmarks/*.py; do echo "$$script"; bin/py "$$script" --brief || exit 1; done
 
 all: lint test bench  ## what must pass before a release
 
-.PHONY: help setup run test fast lint docs bench all
+.PHONY: help setup run test fast lint docs node pictures bench all

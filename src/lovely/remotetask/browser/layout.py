@@ -118,6 +118,7 @@ class Page(BrowserView):
     def __call__(self):
         require_method(self.request, "GET", "HEAD", "POST")
         secure(self.request.response)
+        self.request.response.setBase(None)  # every address in our pages is whole
         if self.request.method == "POST":
             require_change(self.request)
             self.act()

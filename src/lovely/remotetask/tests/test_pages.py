@@ -1,0 +1,41 @@
+"""The pages as people use them: Chromium before the real server with real workers."""
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from lovely.remotetask.tests import pictures
+
+WAYS = 7          # each with script and without
+CHECKS = 4        # resting, keyboard, axe in light and in dark
+
+
+@unittest.skipIf(pictures.missing(), pictures.missing())
+class InARealBrowser(unittest.TestCase):
+
+    level = 2
+
+    def test_people_reach_what_they_want(self):
+        # A process of its own: the application's components are global.
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], capture_output=True, text=True,
+            timeout=pictures.BOUND, cwd=Path.cwd(),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        ways = [line for line in done.stdout.splitlines() if line.startswith("ok: ")]
+        self.assertEqual(len(ways), 2 * WAYS + CHECKS, done.stdout)
+
+
+PROGRAM = """
+import sys
+from lovely.remotetask.tests import pictures
+with pictures.shop() as running:
+    done = pictures.look(running, "walk.js")
+print(done.stdout)
+sys.exit(done.stderr or done.returncode)
+"""
+
+
+if __name__ == "__main__":
+    unittest.main()
