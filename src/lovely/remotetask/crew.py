@@ -18,6 +18,7 @@ class Orders(NamedTuple):
     """What a worker learns when it attends."""
 
     lost: bool = False      # its lease is gone: it was taken for dead
+    entered: bytes | None = None  # oid of its registration
     beat: int = 0
     holds: bool = False     # something is on its lease
     others: bool = False    # there are other workers
@@ -39,16 +40,18 @@ class Crew:
     def attend(self, name, begun, threads, takes="", state=""):
         """A worker is there, and asks what to do: see IServiceDesk."""
         lease = self.leases.get(name)
+        if begun is not None and (
+                lease is None or lease.registration._p_oid != begun):
+            return Orders(lost=True)  # and perhaps a claim has made another one since
         if lease is None:
-            if begun:
-                return Orders(lost=True)
             self._ready()
             lease = self.leases.open(name, clock.micros())
+            self._p_jar.add(lease.registration)
         lease.registration.tell(threads=threads, takes=takes, state=state)
         judged = rescue.judge(self.leases, self._p_jar.db())
         state, by = self._wished_state(name)
         return Orders(
-            beat=lease.beat, holds=bool(lease.held), others=len(judged) > 1,
+            entered=lease.registration._p_oid, beat=lease.beat, holds=bool(lease.held), others=len(judged) > 1,
             watched=any(there is None for _, there, _ in judged.values()),
             state=state, by=by, threads=self._wished_threads(name),
             wishes=None if self.wished is None else self.wished._p_oid,

@@ -594,7 +594,8 @@ class IServiceDesk(Interface):
     def attend(name, begun, threads, takes="", state=""):
         """Enter a worker, or see that it still is; what it is to do: crew.Orders.
 
-        begun: it was entered before; then `lost` says that it was taken for dead.
+        begun: oid of the registration, where it was entered before; then `lost` says
+        that it was taken for dead.
         threads, takes, state: what `workers` tells of it.
         """
 

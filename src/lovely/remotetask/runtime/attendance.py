@@ -52,7 +52,7 @@ class Attendance:
         self.dispatcher = dispatcher
         self.own_slots = dispatcher.slots  # where nobody wishes another number
         self.call = Call(dispatcher.bell)
-        self.begun = False
+        self.begun: bytes | None = None    # oid of the registration
         self.attended = self.beaten = float("-inf")
         self.beat = 0
         self.orders: Orders | None = None
@@ -105,21 +105,24 @@ class Attendance:
         orders: Orders = dispatcher.publication.transact(
             "attend", dispatcher.name, self.begun, dispatcher.slots, dispatcher.takes,
             dispatcher.state)
-        self.begun = not orders.lost
+        self.begun = orders.entered
         return orders
 
     def _begin_anew(self) -> None:
         """It was taken for dead: what it had in hand is in line again."""
         dispatcher, before = self.dispatcher, self.dispatcher.name
-        presence.leave(before)
         with dispatcher.lock:
-            dispatcher.name = uuid.uuid4().hex
-            dispatcher.ahead.clear()
-            running = [worker.context for worker in dispatcher.workers
+            unstarted, dispatcher.ahead = dispatcher.ahead, []
+            running = [(worker.claim, worker.context) for worker in dispatcher.workers
                        if worker.claim is not None and worker.context is not None]
-        presence.enter(dispatcher.name)
-        for context in running:
+        # What a look has claimed since, before this was known, goes back as well.
+        dispatcher.publication.transact(
+            "handBack", before, (), unstarted, [claim for claim, _ in running], close=True)
+        for _, context in running:
             context.stop()
+        presence.leave(before)
+        dispatcher.name = uuid.uuid4().hex
+        presence.enter(dispatcher.name)
         self.beat, self.beaten = 0, float("-inf")
         log.warning("worker %s was taken for dead, what it had in hand is in line again; "
                     "it goes on as %s", before, dispatcher.name)
@@ -167,7 +170,7 @@ class Attendance:
         with _lock:
             members = [
                 each for each in _members.get(self.dispatcher.db, ())
-                if each.orders is not None and each.begun
+                if each.orders is not None and each.begun is not None
                 and now - each.beaten >= each.orders.beat_seconds / 2
                 and (each.orders.holds or each.orders.watched)]
         self.dispatcher.publication.transact(
