@@ -51,7 +51,8 @@ class Crew:
         judged = rescue.judge(self.leases, self._p_jar.db())
         state, by = self._wished_state(name)
         return Orders(
-            entered=lease.registration._p_oid, beat=lease.beat, holds=bool(lease.held), others=len(judged) > 1,
+            entered=lease.registration._p_oid, beat=lease.beat,
+            holds=bool(lease.held), others=len(judged) > 1,
             watched=any(there is None for _, there, _ in judged.values()),
             state=state, by=by, threads=self._wished_threads(name),
             wishes=None if self.wished is None else self.wished._p_oid,

@@ -81,8 +81,8 @@ class Solo:
         others = self.members - {dispatcher}
         if not others:
             return ANY, call
-        since = self.waiting.get(dispatcher)
-        if since is not None:
+        if dispatcher in self.waiting:
+            since = self.waiting[dispatcher]
             if not dispatcher.has_in_hand() and not any(
                     each in self.claiming or each.has_in_hand() for each in others):
                 self.alone, self.waiting[dispatcher] = (dispatcher, now), now

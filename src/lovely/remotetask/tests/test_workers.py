@@ -256,6 +256,45 @@ class OnSeveralHosts(WorkersCase):
                 self.assertEqual(lease.held, {})
 
 
+class Wishing(WorkersCase):
+    """A worker that nothing but the wish itself wakes before the test ends."""
+
+    level = 2
+    settings = dict(lease_seconds=NEVER, beat_seconds=3600, wait_seconds=3600)
+
+    def wish(self, verb, *args):
+        with self.there() as root:
+            getattr(root["tasks"], verb)(*args)
+
+    def wait_worker(self, **facts):
+        self.wait_for(lambda service: [
+            {name: each[name] for name in facts} for each in service.workers()]
+            == [facts], facts)
+
+    def test_wishes_wake_a_worker_of_another_process(self):
+        worker = self.worker(waitTime=3600.0)
+        worker.wait("attends", number=2)   # it listens
+        self.wish("pauseProcessing")
+        self.wait_worker(state="paused")
+        jobid = self.add("work")
+        self.wish("wishThreads", 3)
+        self.wait_worker(state="paused", threads=3)
+        self.assertEqual(self.asked(lambda service: service.getStatus(jobid)), "queued")
+        self.wish("resumeProcessing")
+        self.wait_ended(jobid)
+        self.assertEqual(self.asked(lambda service: [
+            (wish["what"], len(wish["obeyedBy"])) for wish in service.wishes()]),
+            [("threads", 1)])
+
+
+class WishingOverZeo(Wishing):
+    storage = "zeo"
+
+
+class WishingOverPostgres(Wishing):
+    storage = "postgresql"
+
+
 class OnZeo(OnOneHostLonger):
     storage = "zeo"
 
