@@ -65,6 +65,9 @@ LIBRARY = ["zope.index"]
 
 ZEO = ["ZEO >= 6"]
 
+# Its own extra names psycopg2, which wants a compiler and PostgreSQL's headers.
+RELSTORAGE = ["RelStorage[sqlite3] >= 4", "psycopg2-binary"]
+
 LINT = ["mypy", "ruff"]
 
 TEST = ["greenlet", "hypothesis", "python-gettext", "zope.app.locales[extract]",
@@ -107,11 +110,11 @@ setup(
         "app": APP,
         "zmi": APP,
         "zeo": ZEO,
-        "relstorage": ["RelStorage[postgresql,sqlite3] >= 4"],
+        "relstorage": RELSTORAGE,
         "library": LIBRARY,
         "lint": LINT,
         "bench": APP + LIBRARY,
-        "test": TEST + APP + ZEO + LIBRARY + ["RelStorage[sqlite3] >= 4"],
+        "test": TEST + APP + ZEO + LIBRARY + RELSTORAGE,
     },
     entry_points={
         "console_scripts": ["remotetask = lovely.remotetask.cli:main"],
