@@ -43,13 +43,12 @@ def asleep(arena, seconds):
     sleeper.signal(signal.SIGSTOP)
     arena.add_many(60, 0.02)
     time.sleep(seconds)
-    other.signal(signal.SIGSTOP)
+    other.signal(signal.SIGTERM)
+    other.end()
     sleeper.signal(signal.SIGCONT)
-    time.sleep(1)      # what it had in hand
-    arena.add_many(1, task="chaos.tick", priority=1)
     begun = time.monotonic()
+    arena.add_many(1, task="chaos.tick", priority=1)
     line = sleeper.wait_said("ticks")
-    other.signal(signal.SIGCONT)
     arena.finish()
     return line.moment - begun
 

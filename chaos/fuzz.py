@@ -63,7 +63,7 @@ ZMI = ("/", "/@@contents.html", "/@@SelectedManagementView.html", "/@@grant.html
        "/@@login.html", "/@@undo.html", "/++etc++process/@@ServerControl.html",
        "/++etc++site/@@contents.html", "/++etc++site/default/@@contents.html",
        "/++skin++RemoteTask/", "/@@services.html", "/++etc++site/default/@@+/action.html",
-       "/++apidoc++/", "/@@absolute_url", "/manage", "/++etc++site/default/tasks/@@registration.html")
+       "/++apidoc++/", "/@@absolute_url", "/manage", SERVICE + "/@@registration.html")
 
 
 class Asked(NamedTuple):
@@ -451,7 +451,8 @@ def worst(house):
     cases += [(FORM, piece) for piece in (
         b"&", b"a", b"a=&", b"x:int=1&", b"%41", b"a:list=1&", b"+", b"a.b:record=1&")]
     cases += [(multipart, piece) for piece in (
-        b"\r\n--b", b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n", b"\n", b"--b\r\n")]
+        b"\r\n--b", b"--b\r\nContent-Disposition: form-data; name=a\r\n\r\n\r\n",
+        b"\n", b"--b\r\n")]
     found = {}
     for headers, piece in cases:
         body = (head if headers is XML else b"") + piece * (MIB // len(piece))

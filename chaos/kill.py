@@ -40,8 +40,10 @@ def pick(living, chance):
 
 
 def main():
-    options = harness.arguments(__doc__, kills=(500, 10, "how many processes to kill"))
-    report = harness.Report(f"{options.kills} kills at random moments", options)
+    options = harness.arguments(
+        __doc__, kills=(500, 10, "how many processes to kill"),
+        minutes=(60, 5, "after which no more are killed"))
+    report = harness.Report("kills at random moments", options)
     chance, killed, at_work = options.chance, 0, 0
     with harness.Arena(options, settings={"crash_limit": CRASH_LIMIT}) as arena:
         arena.add_many(BACKLOG, 0.03)
@@ -51,7 +53,8 @@ def main():
         feeder = threading.Thread(target=feed, args=(arena, over))
         feeder.start()
         try:
-            while killed < options.kills:
+            end = time.monotonic() + 60 * options.minutes
+            while killed < options.kills and time.monotonic() < end:
                 time.sleep(chance.uniform(0.02, 0.7))
                 victim = pick(living, chance)
                 at_work += bool(victim.said("At"))
