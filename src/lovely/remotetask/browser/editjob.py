@@ -83,7 +83,8 @@ class EditJob(NewJob):
         """Change what was typed anew, or show what is wrong with it."""
         self.prepare()
         values = self.boxes.read()
-        if self.boxes.wrong:
+        self.check(values)
+        if self.boxes.wrong or self.trouble:
             return
         try:
             changes = self.changes(values)
@@ -98,6 +99,9 @@ class EditJob(NewJob):
         else:
             self.tell(_("The changes are stored.") if changes else _("Nothing was changed."))
             self.go(self.goes_to_page)
+
+    def check(self, values):
+        """Look at what is no single field's affair, so that all is told at once."""
 
     @property
     def goes_to_page(self):
@@ -148,13 +152,20 @@ class EditCronJob(EditJob):
     def preview(self):
         """Show what the schedule means, and change nothing."""
         self.prepare()
-        values = self.boxes.read()
-        if not self.boxes.wrong:
+        self.plain, self.instants = self._meaning(self.boxes.read())
+
+    def check(self, values):
+        if self.changed(*RULE):
+            self._meaning(values)
+
+    def _meaning(self, values):
+        """(words, next moments) of what was typed; says beside the box what is wrong."""
+        if not any(self.boxes[name].wrong for name in RULE):
             try:
-                self.plain, self.instants = addcronjob.meaning(
-                    addcronjob.schedule_of(values))
+                return addcronjob.meaning(addcronjob.schedule_of(values))
             except RemoteTaskError as error:
                 self.blame(error)
+        return None, ()
 
     def changes(self, values):
         """As of a job; a schedule that was touched is given as a whole."""

@@ -258,9 +258,16 @@ class Job(OfJob):
             return None
         if self.status == lifecycle.PROCESSING:
             return (clock.now() - job.started).total_seconds()
-        if job.completed is None or job.completed < job.started:
+        if not self.finished or job.completed is None or job.completed < job.started:
             return None
         return (job.completed - job.started).total_seconds()
+
+    @property
+    def begun(self):
+        """How many attempts have begun, the one under way counted."""
+        under_way = self.status == lifecycle.PROCESSING \
+            and self.job.recordedStatus != lifecycle.PROCESSING
+        return self.job.startedCount + under_way
 
     @property
     def waited(self):
@@ -397,8 +404,7 @@ class Job(OfJob):
         if self.isCron:
             return
         if status == lifecycle.PROCESSING:
-            number = job.startedCount + (job.recordedStatus != lifecycle.PROCESSING)
-            yield self._begun(number, job.started, job.worker)
+            yield self._begun(self.begun, job.started, job.worker)
         elif status == lifecycle.COMPLETED:
             yield self._begun(job.startedCount, job.started, job.worker)
             yield dict(moment=job.completed, what=_("completed"), css="s-completed",

@@ -441,8 +441,10 @@ class TheSchedules(DetailsCase):
     def test_a_wrong_field_is_explained_beside_it_and_what_was_typed_is_kept(self):
         jobid = self.cron(hour=(2,), minute=(30,))
         answer = self.press(f"{jobid}/editjob", "save", minute="", hour="",
-                            schedule="77 * * * *", title="kept as typed")
+                            schedule="77 * * * *", title="kept as typed",
+                            priority="high")
         self.assertEqual(answer.status, 200)
+        self.assertIn("A whole number is wanted.", answer.text)
         field = answer.text.partition('name="schedule"')[2].partition("</div>")[0]
         self.assertIn("minute cannot be", field)
         self.assertIn("77 * * * *", answer.text)
