@@ -55,7 +55,7 @@ def with_sibling(arena, living):
 
 def from_elsewhere(arena):
     arena.add_many(1, task="chaos.hold")
-    there = arena.ready(CHAOS_HOST="elsewhere.example")
+    there = arena.ready(REMOTETASK_HOST="elsewhere.example")
     there.wait_said("holds")
     here = arena.ready()
     moment = time.monotonic()

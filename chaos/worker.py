@@ -2,12 +2,10 @@
 
     CHAOS_POINT=voted:3      die at the third passing of that point (points.py)
     CHAOS_STOP=voted:3       be stopped there, as by SIGSTOP
-    CHAOS_HOST=elsewhere     take the host for another one
     CHAOS_STATS=1            say at the end how many commits met conflicts
 """
 import os
 import signal
-import socket
 import sys
 
 from lovely.remotetask import cli
@@ -36,9 +34,6 @@ def main():
             from chaos import points
             point, _, passings = os.environ[name].partition(":")
             points.arm(point, int(passings), number)
-    if "CHAOS_HOST" in os.environ:
-        host = os.environ["CHAOS_HOST"]
-        socket.gethostname = lambda: host
     counts = count_conflicts() if "CHAOS_STATS" in os.environ else None
     code = cli.main(sys.argv[1:])
     if counts is not None:

@@ -49,6 +49,7 @@ class Crew:
             self._p_jar.add(lease.registration)
         lease.registration.tell(threads=threads, takes=takes, state=state)
         judged = rescue.judge(self.leases, self._p_jar.db())
+        settings = self.effectiveSettings()
         state, by = self._wished_state(name)
         return Orders(
             entered=lease.registration._p_oid, beat=lease.beat,
@@ -56,7 +57,7 @@ class Crew:
             watched=any(there is None for _, there, _ in judged.values()),
             state=state, by=by, threads=self._wished_threads(name),
             wishes=None if self.wished is None else self.wished._p_oid,
-            beat_seconds=self.effectiveSettings().beat_seconds)
+            beat_seconds=min(settings.beat_seconds, settings.lease_seconds / 3))
 
     def beat(self, members):
         """Say for workers of this process, (path of their service, name), that they
