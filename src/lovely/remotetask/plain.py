@@ -5,6 +5,7 @@ seconds.  The fields are described in docs/command-line.txt; they stay.
 """
 import math
 from contextlib import suppress
+from logging import getLevelName
 
 from lovely.remotetask import clock, lifecycle
 from lovely.remotetask.failure import clean
@@ -89,6 +90,7 @@ def whole(service, job) -> dict:
     found.update(
         input=part(job, "input"), output=part(job, "output"),
         attempts=[attempt(each) for each in job.attempts],
+        log=[line(each) for each in job.log], logLost=job.logLost,
         concerns=[shown(each)["repr"] for each in job.concerns],
         progress=progress(service.getProgress(job.id)))
     if isinstance(job, CronJob):
@@ -99,6 +101,12 @@ def whole(service, job) -> dict:
 def attempt(record) -> dict:
     found = record._asdict()
     return {**found, "started": moment(record.started), "ended": moment(record.ended)}
+
+
+def line(entry) -> dict:
+    """A line that an attempt has logged."""
+    return dict(attempt=entry.attempt, moment=moment(clock.from_micros(entry.moment)),
+                level=getLevelName(entry.level), text=entry.text)
 
 
 def progress(told) -> dict | None:

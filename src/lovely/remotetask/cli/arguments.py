@@ -214,10 +214,13 @@ def _reading(these):
         "go on where a list ended, which names the key"))
 
     found = _command(these, "show", commands.show, "show all about a job", [
-        "show 7", "show 7 --traceback", "show 7 --json"], [_answering()])
+        "show 7", "show 7 --traceback", "show 7 --log", "show 7 --json"],
+        [_answering()])
     found.add_argument("id", type=int, metavar="ID")
     found.add_argument("--traceback", action="store_true", help=(
         "where each attempt failed"))
+    found.add_argument("--log", action="store_true", help=(
+        "what its attempts have written into the log"))
 
     _command(these, "status", commands.status,
              "show what each service does: who works, what waits, what comes next", [

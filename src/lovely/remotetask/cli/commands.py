@@ -196,11 +196,11 @@ def list_jobs(options, out) -> int:
 def show(options, out) -> int:
     with desk_of(options).reading() as way:
         answer = way.ask("show", options.service, dict(id=options.id))
-    out.give(answer, lambda job: _job_lines(job, options.traceback))
+    out.give(answer, lambda job: _job_lines(job, options.traceback, options.log))
     return DONE
 
 
-def _job_lines(job, with_traceback):
+def _job_lines(job, with_traceback, with_log):
     yield from pairs([
         ("Job", job["id"]), ("Task", text(job["task"])), ("Title", text(job["title"])),
         ("Status", _status_words(job)), ("Tags", text(", ".join(job["tags"]))),
@@ -224,11 +224,27 @@ def _job_lines(job, with_traceback):
             yield from ("    " + line for line in block(each["traceback"]))
     if job["attempts"] and not with_traceback:
         yield "(--traceback shows where)"
+    yield from _log_lines(job, with_log)
     if job.get("runs"):
         yield ""
         yield from table(("DUE", "JOB", "STATUS", "ERROR"), [
             (times.local(run["instant"]), run["job"], run["status"], run["error"])
             for run in job["runs"]])
+
+
+def _log_lines(job, all_of_it):
+    lines = job["log"]
+    if lines and not all_of_it:
+        yield f"({number(len(lines), 'line')} logged, --log shows them)"
+    elif lines:
+        yield ""
+        if job["logLost"]:
+            yield f"({number(job['logLost'], 'line')} before these not kept)"
+        for each in lines:
+            first, *others = each["text"].splitlines() or [""]
+            yield (f"{each['attempt']}  {times.local(each['moment'])}  "
+                   f"{text(each['level']):8} {text(first)}")
+            yield from ("    " + line for line in block("\n".join(others)))
 
 
 def _status_words(job) -> str:

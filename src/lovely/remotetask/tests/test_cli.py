@@ -26,7 +26,7 @@ from lovely.remotetask.cli import arguments, databases, main, output, times, ver
 from lovely.remotetask.cli.problems import BadArgument
 from lovely.remotetask.errors import TaskError
 from lovely.remotetask.interfaces import ITask
-from lovely.remotetask.task import SimpleTask
+from lovely.remotetask.task import SimpleTask, context
 
 NASTY = "red \x1b[31m bell \x07 two\nlines \u202e \u00fc"
 
@@ -310,6 +310,24 @@ class Reading(CommandCase):
         self.assertEqual(job["input"], {"k": NASTY})
         self.assertEqual(job["attempts"][0]["kind"], "TaskError")
         self.assertNotIn("raise TaskError", self.done("show", id))
+
+    def test_what_a_job_has_logged_is_shown_when_asked_for(self):
+        def chatty(input):
+            context().logger.info("one %s", NASTY)
+            context().logger.warning("two")
+        self.task("chatty", chatty)
+        with self.database() as root:
+            id = root["tasks"].add("chatty")
+            root["tasks"].process()
+        self.assertIn("(2 lines logged, --log shows them)\n", self.done("show", id))
+        out = self.done("show", id, "--log")
+        self.assertRegex(out, r"1  \d{4}-.*  INFO +one .*\n(.*\n)*1  .*  WARNING +two\n")
+        self.assertTrue(all(c == "\n" or c.isprintable() for c in out), repr(out))
+        job = self.answer("show", id)
+        self.assertEqual([(line["attempt"], line["level"], line["text"][:3])
+                          for line in job["log"]],
+                         [(1, "INFO", "one"), (1, "WARNING", "two")])
+        self.assertEqual(job["logLost"], 0)
 
     def test_an_unknown_job_is_one_message(self):
         self.assertEqual(
