@@ -4,7 +4,7 @@ import html
 from zope.browserpage import ViewPageTemplateFile
 
 from lovely.remotetask import access, clock, lifecycle
-from lovely.remotetask.browser import _, chart, filters
+from lovely.remotetask.browser import _, chart, filters, preview
 from lovely.remotetask.browser.bulk import Bulk
 from lovely.remotetask.browser.job import REASONS
 from lovely.remotetask.browser.layout import Action
@@ -101,6 +101,7 @@ class Jobs(Bulk):
             id=job.id, url=self.jobUrl(job.id), task=job.task, title=job.title,
             tags=job.tags, status=status, badge=self.badge(status),
             reason=REASONS.get(job.reason, job.reason), owner=job.owner,
+            said="soft" if detail == preview.NO_DETAIL else None,
             detail=detail if is_html else html.escape(self.say(detail)),
             error=self._error(job) if status != lifecycle.COMPLETED else "",
             progress=self._progress(job) if status == lifecycle.PROCESSING else None,
@@ -272,20 +273,23 @@ class Jobs(Bulk):
             ended=chart.ended_chart(steps, self.say(_("Jobs that ended")),
                                     self._ended_text),
             waits=chart.waits_chart(steps, self.say(_("Waiting time")), self._wait_text),
-            begin=self.plainTime(steps[0].moment) if steps else "",
-            end=self.plainTime(clock.now()),
+            begin=self.when(steps[0].moment) if steps else "",
+            end=self.when(clock.now()),
             legend=[dict(status=status, title=self.statusTitle(status),
                          number=self.number(ended[status])) for status in chart.SHOWN],
             rate=self.number(round(sum(ended.values()) / minutes, 1)),
             mean=self.took(sum(each.waited for each in steps) / attempts)
             if attempts else "–")
 
+    def _zoned(self, step):
+        return f"{self.plainTime(step.moment)} {self.zoneName}"
+
     def _ended_text(self, step):
-        return "\n".join([self.plainTime(step.moment), *(
+        return "\n".join([self._zoned(step), *(
             f"{self.statusTitle(status)}: {self.number(number)}"
             for status, number in step.ended.items() if number)])
 
     def _wait_text(self, step):
-        return "\n".join([self.plainTime(step.moment), self.say(_(
+        return "\n".join([self._zoned(step), self.say(_(
             "${time} on average", mapping={
                 "time": self.took(step.waited / step.attempts)}))])

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 LENGTH = 140   # characters of a preview
 PARTS = 60     # values of one input that are written
+NO_DETAIL = _("No input detail available")
 
 
 class Detail(BrowserView):
@@ -26,7 +27,7 @@ class Detail(BrowserView):
         if access.may(access.READ_INPUT, self.context):
             value = access.input_of(self.context)
         if value is None or value in ({}, (), []):
-            return _("No input detail available")
+            return NO_DETAIL
         return short(value)
 
 
