@@ -5,6 +5,7 @@
 Every page behind it, the ZMI's own too, changes nothing for another site; see also
 `nothing_by_get`, which an application subscribes.
 """
+import base64
 import logging
 
 import transaction
@@ -32,6 +33,8 @@ class Door:
         self.application = application
 
     def __call__(self, environ, start_response):
+        if not _names_somebody(environ.get("HTTP_AUTHORIZATION", "")):
+            del environ["HTTP_AUTHORIZATION"]  # the publisher would answer 500
         try:
             if environ["REQUEST_METHOD"].upper() not in READING:
                 require_own_site(_Headers(environ))
@@ -44,6 +47,17 @@ class Door:
                       in_log(environ.get("PATH_INFO", "")), marked(traceback_of(error)))
             return _plain(start_response, 500, "The log of the server says more.",
                           "Internal Server Error")
+
+
+def _names_somebody(header):
+    """Whether a header of basic authentication can be read; of other kinds, true."""
+    kind, _space, encoded = header.partition(" ")
+    if kind.lower() != "basic":
+        return True
+    try:
+        return ":" in base64.b64decode(encoded.strip()).decode()
+    except ValueError:
+        return False
 
 
 class _Headers:

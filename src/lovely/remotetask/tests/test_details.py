@@ -694,6 +694,13 @@ class EveryPage(DetailsCase):
         for path in self.pages:
             self.assertIn(self.ask(path, None).status, (401, 404), path)
 
+    def test_a_login_that_cannot_be_read_is_none(self):
+        """The publisher raised for these, and answered 500 to everybody who sent one."""
+        for word in ("xx", "manager:manager", "YQ==", "//8=", "/zr/", "", "\xe9"):
+            answer = self.house.ask("GET", f"{SERVICE}/jobs.html",
+                                    headers={"Authorization": f"Basic {word}"})
+            self.assertEqual(answer.status, 401, word)
+
     def test_a_viewer_sees_states_and_no_inputs_results_or_errors(self):
         for path in (f"{self.completed}", f"{self.failed}", "schedules.html"):
             page = self.page(path, "viewer")
