@@ -68,9 +68,13 @@ ZEO = ["ZEO >= 6"]
 # Its own extra names psycopg2, which wants a compiler and PostgreSQL's headers.
 RELSTORAGE = ["RelStorage[sqlite3] >= 4", "psycopg2-binary"]
 
+# Figures for Prometheus at <service>/api/v1/metrics.
+METRICS = ["prometheus-client"]
+
 LINT = ["mypy", "ruff"]
 
-TEST = ["greenlet", "hypothesis", "python-gettext", "zope.app.locales[extract]",
+TEST = ["greenlet", "hypothesis", "python-gettext", "schemathesis >= 4",
+        "zope.app.locales[extract]",
         "zope.testbrowser", "zope.testing", "zope.testrunner >= 6"]
 
 setup(
@@ -112,9 +116,10 @@ setup(
         "zeo": ZEO,
         "relstorage": RELSTORAGE,
         "library": LIBRARY,
+        "metrics": METRICS,
         "lint": LINT,
         "bench": APP + LIBRARY,
-        "test": TEST + APP + ZEO + LIBRARY + RELSTORAGE,
+        "test": TEST + APP + ZEO + LIBRARY + METRICS + RELSTORAGE,
     },
     entry_points={
         "console_scripts": ["remotetask = lovely.remotetask.cli:main"],

@@ -13,7 +13,7 @@ from transaction.interfaces import TransientError
 from zope.component import queryMultiAdapter
 from zope.interface import alsoProvides, implementer
 from zope.publisher.interfaces import IPublishTraverse, NotFound
-from zope.publisher.interfaces.http import IResult
+from zope.publisher.interfaces.http import IMethodNotAllowed, IResult
 from zope.publisher.interfaces.xmlrpc import IXMLRPCRequest
 from zope.security.proxy import removeSecurityProxy
 
@@ -253,5 +253,9 @@ class ProblemView:
         self.context, self.request = context, request
 
     def __call__(self):
-        return give(of_error(removeSecurityProxy(self.context), self.request),
-                    self.request)
+        error = removeSecurityProxy(self.context)
+        if IMethodNotAllowed.providedBy(error):  # of a method that nobody knows
+            api = removeSecurityProxy(error.object)
+            error = guard.MethodNotAllowed(
+                self.request.method, routes.methods(api.names[1:]))
+        return give(of_error(error, self.request), self.request)

@@ -11,7 +11,7 @@ NUMBER = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 COUNT = {"type": "integer", "minimum": 0}
 MOMENT = maybe(moment())
 
-TASK_NAME = text(200, minLength=1, description="name of a task, see /tasks")
+TASK_NAME = text(200, minLength=1, pattern=CLEAN, description="name of a task, see /tasks")
 OPTIONS = {
     "title": text(200, pattern=CLEAN),
     "priority": {"type": "integer", "minimum": PRIORITIES[0], "maximum": PRIORITIES[-1],
@@ -45,14 +45,14 @@ def _field(low: int, high: int, name: str) -> dict:
 
 
 TIMES = {
-    "schedule": maybe(text(200, description=
+    "schedule": maybe(text(200, pattern=CLEAN, description=
                            "cron text: '*/5 2-4 * * mon', '@daily', '@every 90s'")),
     "minute": _field(0, 59, "minutes"),
     "hour": _field(0, 23, "hours"),
     "dayOfMonth": _field(1, 31, "days"),
     "month": _field(1, 12, "months"),
     "dayOfWeek": _field(0, 6, "weekdays, 0 is Monday"),
-    "timezone": maybe(text(100, description="IANA name; UTC without")),
+    "timezone": maybe(text(100, pattern=CLEAN, description="IANA name; UTC without")),
 }
 POLICIES = {
     "missed": text(20, enum=list(MISSED), default="once", description=

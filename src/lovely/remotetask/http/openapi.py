@@ -9,6 +9,17 @@ from lovely.remotetask.http.answers import Answer
 
 TITLE = "lovely.remotetask"
 TASKS_LIMIT = 200     # whose inputs are described one by one
+#: What guard takes as a value: 50 levels and 10,000 values are the most.
+VALUE: dict[str, Any] = {"anyOf": [
+    {"type": ["null", "boolean", "number"]},
+    {"type": "integer", "minimum": -2**63, "maximum": 2**63 - 1},
+    {"type": "string", "maxLength": 262_144,
+     "pattern": "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f]*$"},
+    {"type": "array", "items": {"$ref": "#/components/schemas/Value"}},
+    {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Value"},
+     "propertyNames": {"pattern": "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f"
+                       "\\u007f]*$"}}]}
+ON_THE_WAY = {"401": ("text/html", "text/plain"), "403": ("text/plain",)}
 EVERYWHERE = ("bad-request", "not-logged-in", "not-allowed", "busy")
 CHANGING = ("foreign-site",)
 WITH_BODY = ("too-large", "wrong-content-type")
@@ -53,7 +64,7 @@ def document(service, base: str) -> dict[str, Any]:
         "security": [{"basic": []}],
         "paths": paths,
         "components": {
-            "schemas": {**SCHEMAS, "Problem": PROBLEM},
+            "schemas": {**SCHEMAS, "Problem": PROBLEM, "Value": VALUE},
             "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}}},
     }
 
@@ -80,10 +91,14 @@ def _operation(route, available) -> dict[str, Any]:
     for condition in conditions:
         told.setdefault(str(problems.status_of(condition)), []).append(condition)
     for status, names in told.items():
+        content: dict[str, Any] = {problems.MEDIA_TYPE: {
+            "schema": {"$ref": "#/components/schemas/Problem"}}}
+        # What is refused on the way to the service, or before it, is not told by us.
+        for kind in ON_THE_WAY.get(status, ()):
+            content[kind] = {"schema": {"type": "string"}}
         found["responses"].setdefault(status, {
             "description": " or ".join(problems.CONDITIONS[name][1] for name in names),
-            "content": {problems.MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/Problem"}}}})
+            "content": content})
     return found
 
 
@@ -106,14 +121,15 @@ def _named(shape) -> dict[str, Any]:
 
 def _body(route, available) -> dict[str, Any]:
     """What is to be sent; of jobs and schedules, one branch for each task."""
+    value = {"$ref": "#/components/schemas/Value"}
     if "task" not in route.body["properties"] or not 0 < len(available) <= TASKS_LIMIT:
-        return route.body
+        return {**route.body, "properties": {**route.body["properties"], "input": value}}
     branches = []
     for name in sorted(available):
         schema = tasks.json_schema(getattr(available[name], "inputSchema", None))
         properties = {**route.body["properties"],
                       "task": {"type": "string", "const": name},
-                      "input": schema}
+                      "input": schema or value}
         required = ["task", "input"] if schema.get("required") else ["task"]
         branches.append({**route.body, "properties": properties, "required": required})
     return branches[0] if len(branches) == 1 else {"oneOf": branches}

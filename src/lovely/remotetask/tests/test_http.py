@@ -428,6 +428,8 @@ class Everything(Api):
         _, headers = self.refused("method-not-allowed", "PUT", "/jobs")
         self.assertEqual(headers["allow"], "GET, HEAD, POST")
         self.refused("method-not-allowed", "DELETE", "/jobs")
+        _, headers = self.refused("method-not-allowed", "TRACE", "/jobs/7/cancel")
+        self.assertEqual(headers["allow"], "POST")
         self.refused("method-not-allowed", "GET", "/jobs/7/cancel")
         for path in ("/nope", "/jobs/x", "/jobs/-1", "/jobs/7/nope", "/jobs/7/log/x",
                      "/jobs/" + "9" * 40, "/tasks/a/b"):
