@@ -51,9 +51,10 @@ class BeforeTheLogin(Case):
     def test_a_call_is_not_read(self):
         """What would be refused if it were read is answered by the question who asks."""
         for body in (b"", b"<", b"<a>" * 1_000, b"a\n" * 500_000, b"<!DOCTYPE a>"):
-            answer = self.ask("POST", SERVICE, None, body, XML)
-            self.assertEqual(answer.status, 401, body[:20])
-            self.assertIn("www-authenticate", answer.headers)
+            for path in SERVICE, "/", "/nosuch":
+                answer = self.ask("POST", path, None, body, XML)
+                self.assertEqual(answer.status, 401, (path, body[:20]))
+                self.assertIn("www-authenticate", answer.headers)
             answer = self.ask("POST", SERVICE, "viewer", body, XML)
             self.assertNotEqual(answer.status, 401)
 
