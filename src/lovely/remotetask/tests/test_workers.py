@@ -142,6 +142,23 @@ class OnOneHostLonger(WorkersCase):
             each.attends(5)
         self.assertEqual(self.last(), before)
 
+    def test_each_worker_takes_what_it_was_told_to(self):
+        some, others = self.worker(tasks=["work"]), self.worker(tasks=["crowd", "pill"])
+        with self.there() as root:
+            works = root["tasks"].addMany("work", range(30))
+        crowds = [self.add("crowd") for _ in range(5)]
+        self.wait_ended(*works, *crowds)
+        # Attempts that met a conflict tell it twice.
+        self.assertEqual({line[1] for line in some.lines if line[0] == "works"},
+                         set(map(str, works)))
+        self.assertEqual((some.count("inside"), others.count("works")), (0, 0))
+        nobodys = self.add("hold")
+        self.wait_ended(self.add("work"), self.add("crowd"))
+        self.assertEqual(self.asked(lambda service: service.getStatus(nobodys)), "queued")
+        self.assertEqual(
+            {each["takes"] for each in self.asked(lambda service: service.workers())},
+            {"task work", "task crowd,pill"})
+
     def test_a_stopped_process_is_not_taken_for_dead(self):
         with self.there() as root:
             root["tasks"].configure(lease_seconds=1, beat_seconds=0.2)
