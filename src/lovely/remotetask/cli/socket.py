@@ -139,7 +139,8 @@ class Server:
             _send(client, {"progress": [done, total]})
         try:
             request = _request(line)
-            log.debug("%s for service %s", request["name"], request["service"])
+            log.debug("%s for service %s", in_log(request["name"]),
+                      in_log(request["service"]))
             return {"answer": perform(self.db, **request, tell=tell)}
         except RemoteTaskError as error:
             return _error(error)

@@ -75,7 +75,7 @@ def socket_for(db, database):
         return Server(db, path_for(database.file)).start()
     except NoDatabase as error:
         # The work goes on; the command line can read, and cannot write.
-        log.warning("no commands can be taken: %s", error)
+        log.warning("no commands can be taken: %s", in_log(error))
         return None
 
 
@@ -207,7 +207,7 @@ def _wanted(connection, wanted):
             except NoSuchService as error:
                 if wanted:
                     raise
-                log.error("autostart: %s", error)  # and the rest start
+                log.error("autostart: %s", in_log(error))  # and the rest start
                 continue
         found += [each for each in some if each not in found]
     if not found:
