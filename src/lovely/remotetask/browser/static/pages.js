@@ -79,13 +79,20 @@
     plan();
   }
 
+  function typing(part) {
+    const active = document.activeElement;
+    return active && part.contains(active) &&
+      active.matches('input:not([type="checkbox"]), select, textarea');
+  }
+
   function renew(page) {
     for (const part of all("[data-live]")) {
       const fresh = page.getElementById(part.id);
-      if (fresh && !part.matches(":active") && !part.querySelector(":active")) {
+      if (fresh && !part.matches(":active") && !part.querySelector(":active") && !typing(part)) {
         keep(part, fresh);
         localTimes(fresh);
         if (fresh.innerHTML !== part.innerHTML) { swap(part, fresh); }
+        part.toggleAttribute("data-live", fresh.hasAttribute("data-live"));
       }
     }
     showTicked();
