@@ -25,37 +25,59 @@ NOT_ENDED = tuple(each for each in lifecycle.STATUSES if each not in lifecycle.F
 ENDED = tuple(each for each in lifecycle.STATUSES if each in lifecycle.FINISHED)
 
 
+class Said(NamedTuple):
+    """A text for one job, and for any other number of them."""
+
+    one: str
+    many: str
+
+    def of(self, number: int, shown: str):
+        """The message for a number of jobs; *shown*: how the number is written."""
+        text = self.one if number == 1 else self.many
+        return type(text)(text, mapping={"number": shown})
+
+
 class Verb(NamedTuple):
     """What can be done to jobs of some states."""
 
     states: tuple[str, ...]
     permission: str
     title: str          # of the confirmation
-    question: str
-    yes: str
-    done: str           # told afterwards
+    question: Said
+    yes: Said
+    done: Said          # told afterwards
     danger: bool = False
 
 
 VERBS = {
     "cancel": Verb(
         NOT_ENDED, access.CANCEL, _("Cancel jobs"),
-        _("${number} jobs will be cancelled. Those that run are asked to stop, and what "
-          "they have done is not kept."),
-        _("Cancel ${number} jobs"), _("${number} jobs were cancelled."), True),
+        Said(_("One job will be cancelled. If it runs it is asked to stop, and what it "
+               "has done is not kept."),
+             _("${number} jobs will be cancelled. Those that run are asked to stop, and "
+               "what they have done is not kept.")),
+        Said(_("Cancel one job"), _("Cancel ${number} jobs")),
+        Said(_("One job was cancelled."), _("${number} jobs were cancelled.")), True),
     "retry": Verb(
         (lifecycle.ERROR, lifecycle.CANCELLED), access.CANCEL, _("Retry jobs"),
-        _("${number} jobs will be queued again, with full budgets."),
-        _("Retry ${number} jobs"), _("${number} jobs were queued again.")),
+        Said(_("One job will be queued again, with full budgets."),
+             _("${number} jobs will be queued again, with full budgets.")),
+        Said(_("Retry one job"), _("Retry ${number} jobs")),
+        Said(_("One job was queued again."), _("${number} jobs were queued again."))),
     "run": Verb(
         (lifecycle.STARTLATER, lifecycle.DELAYED), access.CANCEL, _("Run jobs now"),
-        _("${number} jobs that wait for their time will be queued at once."),
-        _("Run ${number} jobs now"), _("${number} jobs were queued.")),
+        Said(_("One job that waits for its time will be queued at once."),
+             _("${number} jobs that wait for their time will be queued at once.")),
+        Said(_("Run one job now"), _("Run ${number} jobs now")),
+        Said(_("One job was queued."), _("${number} jobs were queued."))),
     "remove": Verb(
         ENDED, access.MANAGE, _("Remove jobs"),
-        _("${number} jobs will be removed, with their results and errors. This cannot "
-          "be taken back."),
-        _("Remove ${number} jobs"), _("Cleaned ${number} Jobs"), True),
+        Said(_("One job will be removed, with its result and its error. This cannot be "
+               "taken back."),
+             _("${number} jobs will be removed, with their results and errors. This "
+               "cannot be taken back.")),
+        Said(_("Remove one job"), _("Remove ${number} jobs")),
+        Said(_("Cleaned ${number} Jobs"), _("Cleaned ${number} Jobs")), True),
 }
 
 
@@ -104,13 +126,14 @@ class Bulk(Page):
     def question(self):
         if not self.asking["number"]:
             return self.say(_("No job matches: there is nothing to do."))
-        return self.say(_filled(self.asking["verb"].question,
-                                self.number(self.asking["number"])))
+        return self._said(self.asking["verb"].question, self.asking["number"])
 
     @property
     def yes(self):
-        return self.say(_filled(self.asking["verb"].yes,
-                                self.number(self.asking["number"])))
+        return self._said(self.asking["verb"].yes, self.asking["number"])
+
+    def _said(self, said, number):
+        return self.say(said.of(number, self.number(number)))
 
     @property
     def listQuery(self):
@@ -148,7 +171,7 @@ class Bulk(Page):
         if done and name == "cancel":
             self.tell(_("Jobs were successfully cancelled."))
         elif done:
-            self.tell(_done(name, self.number(done)))
+            self.tell(self._said(VERBS[name].done, done))
         for text in refused[:3]:
             self.tell(text, "error")
         if not done and not refused:
@@ -295,14 +318,6 @@ class Bulk(Page):
         if name == "cancel" and whole:
             self.tell(_("All jobs cancelled"))
         else:
-            self.tell(_done(name, self.number(done)))
+            self.tell(self._said(VERBS[name].done, done))
         self.go(self.here + self.filters.query(
             **({"state": ""} if whole else {})))
-
-
-def _done(name, number):
-    return _filled(VERBS[name].done, number)
-
-
-def _filled(message, number):
-    return type(message)(message, mapping={"number": number})

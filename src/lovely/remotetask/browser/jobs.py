@@ -13,6 +13,7 @@ from lovely.remotetask.failure import in_log
 from lovely.remotetask.finding import TEXT_LIMIT
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.masking import secrets_in, without
+from lovely.remotetask.runtime.frames import present_owner
 
 SECONDS = 0.1    # that a page looks for jobs
 #: Of the charts: (title, step, how many of them).
@@ -241,6 +242,14 @@ class Jobs(Bulk):
                 url=self.url("addjob.html", task=name)
                 if self.may(access.SUBMIT) else None))
         return found
+
+    @property
+    def mine(self):
+        """The address of the user's own jobs; None where they are shown, or unknown."""
+        owner = present_owner()
+        if owner is None or self.filters.owner == owner:
+            return None
+        return self.here + self.filters.query(owner=owner)
 
     @property
     def moreFilters(self):

@@ -142,6 +142,36 @@ class TheList(WebCase):
         self.assertRegex(browser.contents, '<progress [^>]*value="0.7500"')
         self.assertIn("75% <three>", text_of(browser, "jobs"))
 
+    def test_a_detail_view_of_a_task_is_escaped_unless_it_says_that_it_is_html(self):
+        from zope.component import getGlobalSiteManager
+        from zope.interface import Interface
+        from zope.publisher.browser import BrowserView
+
+        from lovely.remotetask.interfaces import IJob
+
+        class Plain(BrowserView):
+            def __call__(self):
+                return f"<i>{self.context.input}</i>"
+
+        class Rich(Plain):
+            isHTML = True
+
+        class Broken(BrowserView):
+            def __call__(self):
+                raise ValueError("on purpose")
+
+        self.site.add(input="one")
+        registry = getGlobalSiteManager()
+        for view, seen in ((Plain, "&lt;i&gt;one&lt;/i&gt;"), (Rich, "<i>one</i>"),
+                           (Broken, 'class="soft"')):
+            registry.registerAdapter(view, (IJob, Interface), Interface, "echo_detail")
+            self.addCleanup(registry.unregisterAdapter, view, (IJob, Interface), Interface,
+                            "echo_detail")
+            browser = self.site.browser()
+            self.assertEqual(browser.headers["Status"][:3], "200")
+            self.assertIn(seen, browser.contents)
+            self.assertNotIn("one</i>", self.site.browser("viewer").contents)
+
     def test_live_parts_leave_messages_to_the_page(self):
         browser = self.site.browser()
         browser.getControl("Cancel selected").click()
@@ -198,8 +228,8 @@ class TheButtons(WebCase):
         browser.getControl("Cancel selected").click()
         self.assertEqual(self.site.status(others), "queued")
         browser.getControl("Cancel matching jobs").click()
-        self.assertIn("1 jobs will be cancelled", text_of(browser))
-        browser.getControl("Cancel 1 jobs").click()
+        self.assertIn("One job will be cancelled", text_of(browser))
+        browser.getControl("Cancel one job").click()
         self.assertEqual((self.site.status(own), self.site.status(others)),
                          ("cancelled", "queued"))
 
@@ -258,7 +288,7 @@ class TheButtons(WebCase):
         self.site.run_all()
         browser = self.site.browser()
         self.post(browser, "jobs.html", do=f"run:{delayed}")
-        self.assertEqual(messages(browser), ["1 jobs were queued."])
+        self.assertEqual(messages(browser), ["One job was queued."])
         self.post(browser, "jobs.html", do=f"retry:{failed}")
         self.assertEqual(self.site.status(failed), "queued")
         self.post(browser, "jobs.html", do=f"cancel:{failed}")
