@@ -4,12 +4,15 @@ import shutil
 import tempfile
 import unittest
 from base64 import b64encode
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
+from unittest import mock
 
 import transaction
 from persistent import Persistent
+from ZODB.Connection import Connection
 from ZODB.DB import DB
 from ZODB.FileStorage import FileStorage
 from zope.app.folder import Folder
@@ -24,6 +27,7 @@ from lovely.remotetask import clock, lifecycle, processor
 from lovely.remotetask.acts import acting
 from lovely.remotetask.browser import job as jobpage
 from lovely.remotetask.browser import schedules, trail, values, words
+from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.processor import SimpleProcessor
 from lovely.remotetask.runtime.context import tell
@@ -676,6 +680,29 @@ class EveryPage(DetailsCase):
         for path in self.pages:
             self.page(path)
         self.assertEqual(self.house.tid(), before)
+
+    def test_no_page_loads_what_it_does_not_show(self):
+        """Whatever else there is: the objects that a page loads are counted."""
+        with self.house.service() as service:
+            service.addMany("give", range(2_000), tags=("many",))
+        with self.house.service() as service:
+            with Clerk(service, clock.micros()) as books:
+                books.empty_inbox(10_000)
+        loads = []
+        setstate = Connection.setstate
+
+        def counted(connection, object):
+            loads.append(type(object).__name__)
+            return setstate(connection, object)
+
+        with mock.patch.object(Connection, "setstate", counted):
+            for path in self.pages:
+                self.house.db.cacheMinimize()
+                loads.clear()
+                self.page(path)
+                self.assertLess(5, len(loads), path)
+                self.assertLess(loads.count("Job"), 30, path)
+                self.assertLess(len(loads), 250, (path, Counter(loads)))
 
     def test_a_change_by_get_or_from_another_site_is_none(self):
         before = self.house.tid()

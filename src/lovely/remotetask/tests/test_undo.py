@@ -225,6 +225,19 @@ class Undoing(UndoCase):
         self.assertEqual(self.state(), ("new", "new", 1, True))
         self.assertEqual(self.job(jobid).startedCount, 2)
 
+    def test_it_is_undone_while_threads_work(self):
+        jobid = self.add("write", "new")
+        self.start()
+        self.wait_status(jobid)
+        self.wait_settled()
+        undo.undo(self.service, jobid)
+        others = [self.add("write", f"other {number}") for number in range(3)]
+        self.wait_status(others)
+        self.wait_settled()
+        self.assertEqual((self.job(jobid).status, self.job(jobid).startedCount),
+                         (lifecycle.CANCELLED, 1))
+        self.assertEqual(self.connection.root()["count"](), 3)
+
     def test_later_changes_of_other_objects_stay(self):
         jobid = self.run_job()
         root = self.connection.root()
