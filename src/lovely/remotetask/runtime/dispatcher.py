@@ -82,6 +82,8 @@ class Worker:
                         claim, context, self.name, dispatcher.conflict_tries)
                 finally:
                     dispatcher.done(self, outcome)
+                if not dispatcher.ahead:
+                    publication.rest()
         except StorageClosed as error:
             dispatcher.give_up(error)
         except BaseException as error:
@@ -152,6 +154,8 @@ class Dispatcher:
                 nap = self._look_safely()
                 if nap is None:
                     break
+                if nap:
+                    publication.rest()
                 self.bell.wait(seen, nap)
         except Exception as error:
             log.error("service %s cannot be processed:\n%s", "/".join(self.path),

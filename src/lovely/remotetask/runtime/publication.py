@@ -169,6 +169,21 @@ class Publication:
         except Exception:
             log.debug("abort failed", exc_info=True)
 
+    def rest(self) -> None:
+        """Let go of the state that was seen last, before a wait.
+
+        ZODB begins anew after each transaction, and in a relational database that is
+        a transaction too: held through hours of idleness, it would keep PostgreSQL
+        from removing what is old.
+        """
+        for each in tuple(self.connection.connections.values()):
+            storage = each._storage
+            if type(storage).__module__.startswith("relstorage"):
+                try:
+                    storage.sync()
+                except Exception:
+                    log.debug("the storage does not answer", exc_info=True)
+
     def transact(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         """Call a verb in a transaction of its own, again and again over conflicts."""
         tries = 0

@@ -190,23 +190,31 @@ class OnPostgreSQL(Watched, unittest.TestCase):
             watch._watches[self.there].interests(), {watch.WORK, watch.RESULTS})
         self.assertIsNotNone(bell)
 
-    def test_no_transaction_stays_open(self):
+    def test_no_transaction_stays_open_while_one_waits(self):
+        """Neither that of who listens, nor of a dispatcher or worker that naps."""
         import psycopg2
         self.listen()
-        server = servers.SHARED.postgresql()
-        with closing(psycopg2.connect(server.dsn())) as connection:
+        ran = threading.Event()
+        zope.component.provideUtility(SimpleTask(lambda input: ran.set()), ITask, "ran")
+        working = self.connect(self.there)
+        working.root()["tasks"].startProcessing()
+        self.addCleanup(processor.stop_all, self.there, 1)
+        working.transaction_manager.abort()
+        working.close()
+        self.service.add("ran")
+        self.commit()
+        self.assertTrue(ran.wait(BOUND))
+        self.connection.close()
+        with closing(psycopg2.connect(servers.SHARED.postgresql().dsn())) as connection:
             connection.autocommit = True
             cursor = connection.cursor()
 
-            def idle():
+            def all_idle():
                 cursor.execute(
                     "SELECT count(*) FROM pg_stat_activity WHERE datname = %s "
-                    "AND state LIKE 'idle in transaction%%'",
-                    (self.uri.rpartition("/")[2],))
+                    "AND state <> 'idle'", (self.uri.rpartition("/")[2],))
                 return cursor.fetchone()[0] == 0
-            self.connection.transaction_manager.abort()
-            self.connection.close()
-            servers.wait_until(idle, "the end of all transactions")
+            servers.wait_until(all_idle, "the end of all transactions")
 
     def test_a_lost_connection_is_made_again(self):
         import psycopg2
