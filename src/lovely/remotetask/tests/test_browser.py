@@ -4,6 +4,7 @@ import html
 import re
 import unittest
 from datetime import timedelta
+from unittest import mock
 
 import transaction
 from zope.interface import Interface
@@ -16,6 +17,7 @@ from lovely.remotetask.browser.forms import Wrong
 from lovely.remotetask.browser.layout import _messages, _span
 from lovely.remotetask.browser.preview import short
 from lovely.remotetask.interfaces import ITask
+from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
 from lovely.remotetask.tests import catalog, web
 from lovely.remotetask.tests.web import messages, rows, text_of
@@ -471,6 +473,34 @@ class Places(WebCase):
         anonymous = self.site.browser(None)
         anonymous.open(web.HOST + web.SKIN + "/")
         self.assertEqual(anonymous.headers["Status"][:3], "401")
+
+    def test_what_cannot_be_answered_is_said_in_the_frame_of_the_pages(self):
+        browser = self.site.browser()
+        for path, status, said in (
+                ("nosuch.html", "404", "There is nothing here"),
+                ("999", "404", "There is nothing here")):
+            browser.open(f"{browser.base}/{path}")
+            self.assertEqual(browser.headers["Status"][:3], status)
+            self.assertIn(said, text_of(browser))
+            self.assertIn("Content-Security-Policy", browser.headers)
+            self.assertEqual(browser.getLink("All services", index=0).url,
+                             web.HOST + web.SKIN)
+        viewer = self.site.browser("viewer")
+        viewer.open(f"{viewer.base}/settings.html")
+        self.assertIn(viewer.headers["Status"][:3], ("401", "403"))
+        self.assertIn("This is not for everybody", text_of(viewer))
+        anonymous = self.site.browser(None)
+        self.assertEqual(anonymous.headers["Status"][:3], "401")
+        self.assertIn("basic", anonymous.headers["WWW-Authenticate"].lower())
+        self.assertIn("This is not for everybody", text_of(anonymous))
+
+    def test_an_error_of_ours_is_a_page_too_and_tells_nothing_of_itself(self):
+        browser = self.site.browser()
+        with mock.patch.object(TaskService, "counts", side_effect=ValueError("secret")):
+            browser.open(f"{browser.base}/jobs.html")
+        self.assertEqual(browser.headers["Status"][:3], "500")
+        self.assertIn("Something went wrong", text_of(browser))
+        self.assertNotIn("secret", browser.contents)
 
     def test_style_and_script_are_served_to_be_kept(self):
         browser = self.site.browser()
