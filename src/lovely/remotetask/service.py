@@ -147,6 +147,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         with Clerk(self, clock.micros()) as books:
             books.reopen()
         ring_after_commit(self)
+        acts.note(self, "set limit", detail=f"{name}: width {width}, rate {rate}")
 
     def effectiveSettings(self):
         """The settings in force: those stored here over those of the process."""

@@ -14,8 +14,7 @@ from typing import NamedTuple
 from transaction.interfaces import TransientError
 from ZODB.POSException import ReadOnlyError
 
-from lovely.remotetask import audit, clock, lifecycle, plain
-from lovely.remotetask.acts import acting
+from lovely.remotetask import acts, audit, clock, lifecycle, plain
 from lovely.remotetask.cli.problems import (
     FAILED, BadArgument, BadRequest, Problem, kind_of)
 from lovely.remotetask.cli.services import choose, find_all
@@ -82,7 +81,7 @@ def perform(db, name: str, service: str | None = None, arguments=None, tell=sile
             manager.begin().note(f"remotetask {name}")
             try:
                 place = choose(connection, service).service if found.of_one else connection
-                with acting(f"{_user()} (command line)"):
+                with acts.acting(f"{_user()} (command line)"):
                     answer = found.function(place, tell, **arguments)
                 if found.writes:
                     manager.commit()
@@ -237,6 +236,7 @@ def repair(service, tell):
     faults = _check(service, tell)
     if faults:
         audit.repair(service, clock.micros())
+        acts.note(service, "repair", detail=f"{len(faults)} faults")
     return dict(jobs=_number(service), faults=faults,
                 left=_check(service, silent) if faults else [])
 

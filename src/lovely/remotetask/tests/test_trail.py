@@ -5,15 +5,25 @@ import unittest
 from unittest import mock
 
 import transaction
+from zope.security.checker import getCheckerForInstancesOf
 from zope.security.management import endInteraction
 
-from lovely.remotetask import acts, clock
+from lovely.remotetask import access, acts, clock
 from lovely.remotetask.cli.verbs import perform
+from lovely.remotetask.errors import TaskError
+from lovely.remotetask.service import TaskService
 from lovely.remotetask.store.trail import IDS_KEPT, TREES, Entry, Trail
 from lovely.remotetask.tests import people
 from lovely.remotetask.tests.people import acting_as
 from lovely.remotetask.tests.support import ServiceCase
 from lovely.remotetask.tests.test_cli import CommandCase
+
+
+class Failing:
+    """A task's function that fails."""
+
+    def __call__(self, input):
+        raise TaskError("as it should")
 
 
 class Trails(ServiceCase):
@@ -69,6 +79,62 @@ class WhatPeopleDo(Trails):
         done = {entry.verb: entry for entry in self.trail(limit=100)}
         self.assertEqual(done["configure"].detail, "prefetch=7, max_threads=default")
         self.assertEqual((done["cancel"].number, done["remove"].number), (2, 3))
+
+    def test_no_verb_that_changes_something_is_forgotten(self):
+        """Each that a security proxy gives for more than looking and adding."""
+        service = self.service
+        job = service.add("echo", startLater=True)
+        own = service.add("echo", startLater=True)
+        service.jobs[own].__dict__["owner"] = "manager"
+        cron = service.addCronJob("echo", minute=(0,))
+        self.task("fails", Failing(), retries=0)
+        service.add("fails")
+        service.process()
+        service.attend("worker", False, 1)
+        transaction.commit()
+        calls = {
+            "changeJob": lambda: service.changeJob(job, title="x"),
+            "startJob": lambda: service.startJob(job),
+            "cancel": lambda: service.cancel(job),
+            "retry": lambda: service.retry(job),
+            "cancelOwn": lambda: service.cancelOwn(own),
+            "retryOwn": lambda: service.retryOwn(own),
+            "addCronJob": lambda: service.addCronJob("echo", minute=(5,)),
+            "changeCronJob": lambda: service.changeCronJob(cron, title="x"),
+            "pause": lambda: service.pause(cron),
+            "resume": lambda: service.resume(cron),
+            "reschedule": lambda: service.reschedule(cron),
+            "runNow": lambda: service.runNow(cron),
+            "retryAll": lambda: service.retryAll(task="fails"),
+            "remove": lambda: (service.cancel(job), transaction.commit(),
+                               service.remove(job)),
+            "clean": lambda: (service.cancel(own), transaction.commit(), service.clean()),
+            "configure": lambda: service.configure(prefetch=3),
+            "setLimit": lambda: service.setLimit("lane:x", 2),
+            "wishThreads": lambda: service.wishThreads(3),
+            "wishStop": lambda: service.wishStop("worker"),
+            "wishStart": lambda: service.wishStart("worker"),
+            "startProcessing": lambda: (service.startProcessing(),
+                                        service.stopProcessing()),
+            "stopProcessing": service.stopProcessing,
+            "pauseProcessing": service.pauseProcessing,
+            "resumeProcessing": service.resumeProcessing,
+        }
+        silent = {  # they read, or are called by code that runs jobs
+            "advanceUpgrade", "check", "claimNextJob", "effectiveSettings", "execute",
+            "finishUpgrade", "leftOut", "listTrail", "process", "processNext",
+            "processorArguments", "processorFactory", "prune", "settings",
+            "taskInterface"}
+        guarded = {name for name, permission in getCheckerForInstancesOf(
+            TaskService).get_permissions.items() if permission in (
+                access.CANCEL, access.CANCEL_OWN, access.MANAGE_SCHEDULES, access.MANAGE)}
+        self.assertEqual(guarded, calls.keys() | silent)
+        for name, call in calls.items():
+            transaction.commit()
+            before = len(self.trail(limit=100))
+            with self.subTest(name), acting_as("manager"):
+                call()
+                self.assertGreater(len(self.trail(limit=100)), before)
 
     def test_what_one_does_to_many_jobs_at_once_is_one_entry(self):
         ids = self.service.addMany("echo", range(IDS_KEPT + 30))
