@@ -6,9 +6,11 @@ drop a slip into the inbox; the clerk makes index, lanes and schedule agree.
 """
 import heapq
 import logging
+import random
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain, islice
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -32,6 +34,7 @@ from lovely.remotetask.store.tallies import Tallies
 log = logging.getLogger(__name__)
 
 DUE_LIMIT = 100         # scheduled jobs brought due per round; the queue gets its turn
+SCATTER = 30            # entries of a line among which helpers begin
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
 # What a record that is missing or damaged raises; all else is of the storage.
 UNREADABLE = (LookupError, AttributeError, TypeError, ValueError, ImportError,
@@ -160,6 +163,11 @@ class Clerk:
 
     def _settle_all(self, ids) -> int:
         ids = dict.fromkeys(ids)
+        jar = self.service._p_jar
+        if jar is not None and len(ids) > 1:
+            found = (self.service.jobs.get(id) for id in ids)
+            jar.prefetch([job._p_oid for job in found if job is not None
+                          and job._p_oid is not None and job._p_changed is None])
         for id in ids:
             self.look_at(id)
         return len(ids)
@@ -224,8 +232,12 @@ class Clerk:
         if lease is not None:
             lease.release((outcome.id, outcome.token) for outcome in outcomes)
             self.tally(lease.name, outcomes)
+        own = {shard.number for shard in self.shards}
         for outcome in outcomes:
-            if outcome.simple and held.get(outcome.id, (None,))[0] == outcome.token:
+            if outcome.shard not in own and outcome.status is not None:
+                # Others keep those books: they are told, and nobody is met.
+                self.service.shards[outcome.shard].queue.inbox.drop(outcome.id)
+            elif outcome.simple and held.get(outcome.id, (None,))[0] == outcome.token:
                 self.settle_finished(outcome)
             else:
                 self.look_at(outcome.id)
@@ -654,6 +666,7 @@ class Taking:
         self.left = want.wanted
         self.free = want.free
         self.looks = LOOKED_AT   # at jobs, where a filter wants that
+        self.scatter = 0         # begin behind up to so many entries of a line
         self.struck: dict[tuple[int, str], list[int]] = {}
         self.full: list[tuple[int, str]] = []  # lines to park
         self.limits: dict[str, tuple[Limit, ...]] = {}
@@ -669,6 +682,7 @@ class Taking:
         self.left = min(self.left, max(0, self.want.free - len(claims)))
         if self.left:
             own = {shard.number for shard in self.shards}
+            self.scatter = SCATTER
             claims += self._from([shard for shard in self.service.shards
                                   if shard.number not in own])
         return claims
@@ -709,7 +723,7 @@ class Taking:
                 upcoming = next(heads, None)
                 if line.startswith(SUSPECT) != suspects:
                     continue
-                entries = self._entries(number, line)
+                entries = _scattered(self._entries(number, line), self.scatter)
                 for packed, token in entries:
                     heapq.heappush(open_lines, (packed, number, line, token, entries))
                     break
@@ -829,6 +843,12 @@ class Taking:
         return any(limit.width is not None and sum(
             self.service.caps.taken(limit.name).values()) >= limit.width
             or limit.rate is not None for limit in found)
+
+
+def _scattered(entries: Iterator, most: int) -> Iterator:
+    """The same entries, the first few of them last: helpers do not all take the same."""
+    passed = list(islice(entries, random.randrange(most))) if most else []
+    return chain(entries, passed)
 
 
 def _heads(shard) -> Iterator[tuple[int, int, str]]:

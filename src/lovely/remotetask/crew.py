@@ -47,6 +47,7 @@ class Crew:
             self._ready()
             lease = self.leases.open(name, clock.micros())
             self._p_jar.add(lease.registration)
+            self.spreadOut()
         lease.registration.tell(threads=threads, takes=takes, state=state)
         judged = rescue.judge(self.leases, self._p_jar.db())
         settings = self.effectiveSettings()

@@ -88,6 +88,10 @@ class Desk:
                 log.warning("process %s on %s is gone, %s jobs go back to the queue",
                             lost.pid, lost.host, len(lost.held))
                 books.rescue(lost, self.effectiveSettings().crash_limit)
+        self.spreadOut()
+
+    def spreadOut(self):
+        """Have new jobs spread over shards where several workers share them."""
         self.shards.use(SHARDS if len(self.leases.workers()) > 1 else 1)
 
     def _home(self, name, strays=()):
@@ -182,6 +186,7 @@ class Desk:
             return Outcome.of(job, claim.token, "its start deadline had passed, it is not run")
         task = self._task_of(job)
         once = bool(getattr(task, "atMostOnce", False))
+        context.group = 1 if once else tasks.group_of(task)
         if once and start_once is not None:
             if job.recordedStatus == lifecycle.QUEUED:
                 start_once(claim, worker, context.mark)

@@ -97,6 +97,11 @@ def lane_of(task):
     return lane if isinstance(lane, str) else ""
 
 
+def group_of(task):
+    """How many jobs of a task may share one transaction."""
+    return _width(task, "group") or 1
+
+
 def limits_of(available):
     """{name: Limit} that tasks, {name: task}, declare for themselves and their lanes.
 

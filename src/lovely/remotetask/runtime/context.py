@@ -115,6 +115,7 @@ class JobContext:
     service: Any = None
     task = "execute"
     once = False    # at most once: no try is repeated
+    group = 1       # so many jobs of its task may share a transaction
     secrets: Collection[str] = ()  # texts of its input that no error may show
     conflicts = 0   # tries that were repeated because of conflicts
 
@@ -136,6 +137,16 @@ class JobContext:
         self._logged = 0
         self._told: float | None = None
         self._untold: Told | None = None
+
+    @property
+    def entered(self) -> bool:
+        """Whether a try has begun."""
+        return self.service is not None
+
+    def begin_anew(self) -> None:
+        """Forget the first try: nothing of it is kept, and its time does not count."""
+        self.service = self.expires = None
+        self._lines, self._logged, self._untold = None, 0, None
 
     def enter(self, service: Any, job: Job | None, seconds: float | None) -> None:
         """A try begins.  The time limit counts from the first try."""

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 
 from ZODB.DB import DB
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 FOLD_SECONDS = 0.5    # what ended is folded in by then, if no claim comes first
 AHEAD_SECONDS = 0.1   # claimed ahead: as many jobs as are done in this time
+GROUPS = 4            # so many times that where jobs share transactions
 LOW = 4               # others are claimed when a quarter of that is left
 SUSPECT_SECONDS = 60  # after so long in what is in hand, suspects are waited for no more
 GONE_TRIES = 3        # looks that find no service at its path: it was removed
@@ -61,6 +62,7 @@ class Worker:
         self.dispatcher = dispatcher
         self.claim: Claim | None = None
         self.context: JobContext | None = None
+        self.joined: list[tuple[Claim, JobContext]] = []  # others in one transaction
         self.since = 0.0
         self.abandoned = False
         self.cancelled_at: float | None = None
@@ -69,19 +71,28 @@ class Worker:
             target=self.run, daemon=True,
             name=f"{WORKER_PREFIX}{'.'.join(dispatcher.path)}.{number}")
 
+    @property
+    def claims(self) -> list[Claim]:
+        """What it has in hand: one job, or several that share a transaction."""
+        claim = self.claim
+        return [] if claim is None else [claim, *(each for each, _ in self.joined)]
+
+    def more(self) -> tuple[Claim, JobContext] | None:
+        """Another job for the present transaction."""
+        return self.dispatcher.another_for(self)
+
     def run(self) -> None:
         dispatcher = self.dispatcher
         publication = None
         try:
             publication = Publication(dispatcher.db, dispatcher.path, dispatcher.closed)
             while (work := dispatcher.next_claim(self)) is not None:
-                claim, context = work
-                outcome = Outcome(claim.id, claim.token, None)
+                outcomes: list[Outcome] = []
                 try:
-                    outcome = publication.attempt(
-                        claim, context, self.name, dispatcher.conflict_tries)
+                    outcomes = publication.attempt_some(
+                        *work, self.more, self.name, dispatcher.conflict_tries)
                 finally:
-                    dispatcher.done(self, outcome)
+                    dispatcher.done(self, outcomes)
                 if not dispatcher.ahead:
                     publication.rest()
         except StorageClosed as error:
@@ -120,6 +131,7 @@ class Dispatcher:
         self.low: int | None = None         # so few ahead: claim others
         self.mean: float | None = None      # seconds a job takes, of late
         self.number = 0
+        self.grouping = False               # jobs here share transactions
         self.limits: dict[str, tuple[str, ...]] = {}  # line -> names of its limits
         self.allowed: dict[str, int] = {}   # slots of each limit that may be used here
         self.listener = InvalidationListener(self.bell)
@@ -236,8 +248,8 @@ class Dispatcher:
         unstarted = self._overtaken(now)
         want = self._wanted(NOTHING if self.state else SOLO.ask(self))
         with self.lock:
-            in_hand = [(worker.claim.id, worker.claim.token)
-                       for worker in self.workers if worker.claim is not None]
+            in_hand = [(claim.id, claim.token)
+                       for worker in self.workers for claim in worker.claims]
             known = {id for id, _ in in_hand} | {claim.id for claim in self.ahead}
             finished = [outcome for _, outcome in self.finished]
             stale = bool(self.finished) and (
@@ -303,7 +315,8 @@ class Dispatcher:
             free = max(0, self.slots - len(busy))
             ahead = 0
             if self.mean is not None:
-                ahead = min(self._settings.prefetch,
+                most = self._settings.prefetch
+                ahead = min(most * GROUPS if self.grouping else most,
                             int(AHEAD_SECONDS * self.slots / max(self.mean, 1e-5)))
             self.low = ahead // LOW if ahead else None
             wanted = free + ahead - len(self.ahead)
@@ -335,7 +348,7 @@ class Dispatcher:
         return all(used[name] < self.allowed.get(name, 0)
                    for name in self.limits.get(claim.line, ()))
 
-    def _idle_slots(self, lines: Counter[str]) -> bool:
+    def _idle_slots(self, lines: Mapping[str, int]) -> bool:
         """Whether slots are held that what is in hand does not need."""
         if not self.allowed:
             return False
@@ -383,8 +396,9 @@ class Dispatcher:
     def _running(self) -> list[tuple[Worker, Claim, JobContext]]:
         """(worker, claim, context) of what runs, each with what belongs to it."""
         with self.lock:
-            return [(worker, worker.claim, worker.context) for worker in self.workers
-                    if worker.claim is not None and worker.context is not None]
+            return [(worker, *each) for worker in self.workers
+                    if worker.claim is not None and worker.context is not None
+                    for each in ((worker.claim, worker.context), *worker.joined)]
 
     def _stop_those(self, gone: Collection[tuple[int, int]], now: float) -> None:
         """Jobs in hand that were cancelled or taken away: ask them to stop."""
@@ -414,13 +428,16 @@ class Dispatcher:
                  outcome: Outcome | None = None) -> None:
         """Leave a thread to itself; its slot goes to a fresh one."""
         with self.lock:
-            if worker.claim is not claim:
+            if claim not in worker.claims:
                 return  # it has just come to its end
+            left = [each for each in worker.claims if each is not claim]
             worker.abandoned = True
-            worker.claim = None
+            worker.claim, worker.joined = None, []
             self.workers.remove(worker)
             self.finished.append(
                 (time.monotonic(), outcome or Outcome(claim.id, claim.token, None)))
+            # Those that shared its transaction cannot commit either.
+            self.ahead = sorted(self.ahead + left, key=lambda each: each.key)
         self.bell.ring()
 
     def _prune(self, now: float) -> None:
@@ -499,12 +516,34 @@ class Dispatcher:
                         self.bell.ring()
                     worker.claim, worker.since = claim, time.monotonic()
                     worker.cancelled_at = None
-                    worker.context = context = JobContext(
-                        claim.id, partial(elsewhere, self.db, self.path), self.bell.ring)
+                    worker.context = context = self._context(claim)
                     return claim, context
                 if not self.running:
                     return None
                 self.lock.wait()
+
+    def another_for(self, worker: Worker) -> tuple[Claim, JobContext] | None:
+        """A job of the same line, to share the transaction of the one in hand."""
+        with self.lock:
+            if worker.abandoned or not self.running or self.state \
+                    or worker.claim is None:
+                return None
+            line = worker.claim.line
+            for position, claim in enumerate(self.ahead):
+                if claim.line == line:
+                    del self.ahead[position]
+                    break
+            else:
+                return None
+            if len(self.ahead) == self.low:
+                self.bell.ring()
+            joined = claim, self._context(claim)
+            worker.joined.append(joined)
+            self.grouping = True
+            return joined
+
+    def _context(self, claim: Claim) -> JobContext:
+        return JobContext(claim.id, partial(elsewhere, self.db, self.path), self.bell.ring)
 
     def _pick(self) -> Claim | None:
         if self.ahead and not self.limits.get(self.ahead[0].line):
@@ -516,19 +555,23 @@ class Dispatcher:
                 return self.ahead.pop(position)
         return None
 
-    def done(self, worker: Worker, outcome: Outcome) -> None:
-        """A worker is through with its claim."""
+    def done(self, worker: Worker, outcomes: list[Outcome]) -> None:
+        """A worker is through with what it had in hand."""
         with self.lock:
             if worker.abandoned:
                 return
             now = time.monotonic()
-            taken = now - worker.since
+            through = {outcome.id: outcome for outcome in outcomes}
+            claims = worker.claims
+            taken = (now - worker.since) / len(claims)
             self.mean = taken if self.mean is None else 0.8 * self.mean + 0.2 * taken
             if worker.context is not None:
-                self.conflicts += worker.context.conflicts
-            self.done_count += 1
-            worker.claim = None
-            self.finished.append((now, outcome))
+                self.conflicts += sum(context.conflicts for context in (
+                    worker.context, *(each for _, each in worker.joined)))
+            self.done_count += len(claims)
+            worker.claim, worker.joined = None, []
+            self.finished.extend((now, through.get(
+                claim.id, Outcome(claim.id, claim.token, None))) for claim in claims)
             hungry = not self.ahead or bool(self.allowed)
             if self.allowed:
                 self.lock.notify_all()  # its limits have room again

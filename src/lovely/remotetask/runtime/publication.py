@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 ROOT = "Application"  # the name of the application in Zope's database root
 OUTAGE_TRIES = 5      # so often in a row the storage could be written right after
+GROUP_SECONDS = 0.05  # after so long no other job joins a transaction
 LONGEST_PAUSE = 5.0   # seconds between two looks at a storage that does not answer
 DRIVERS = ("psycopg2", "pg8000", "sqlite3", "MySQLdb", "relstorage", "ZEO")
 
@@ -207,25 +208,88 @@ class Publication:
 
     # -- one attempt
 
-    def attempt(self, claim: Claim, context: JobContext, worker: str = "",
-                conflict_tries: int = CONFLICT_TRIES) -> Outcome:
-        """Run a claimed job once; conflicts and outages are not attempts."""
-        conflicts = outages = unexplained = 0
-        while True:
-            committing, began = False, time.monotonic()
+    def attempt_some(self, claim: Claim, context: JobContext,
+                     more: Callable[[], tuple[Claim, JobContext] | None],
+                     worker: str = "", conflict_tries: int = CONFLICT_TRIES
+                     ) -> list[Outcome]:
+        """Run a claimed job once; where its task allows it, others with it in one
+        transaction.
+
+        more: gives another claim of the same line, or None.  When one of several fails
+        or their commit does, each is run again in a transaction of its own.
+        """
+        members, committing = [(claim, context)], False
+        try:
+            service = self.begin(f"runJob {claim.id}")
+            outcomes = [service.runJob(claim, context, worker, self.start_once)]
+            context.flush()
+            if context.group > 1:
+                self._join(service, members, outcomes, more, worker)
+            committing = True
+            self.manager.commit()
+        except BaseException as error:
+            self.abort()
+            trouble = error
+        else:
+            for outcome, member in zip(outcomes, members):
+                log.info("%s: %s", member[1].label, outcome.note)
+            return outcomes
+        if len(members) == 1:
+            return [self.attempt(claim, context, worker, conflict_tries,
+                                 (trouble, committing))]
+        log.debug("%s and %s others are taken apart: %s", context.label,
+                  len(members) - 1, in_log(trouble))
+        for member in members:
+            member[1].begin_anew()
+        return [self.attempt(*member, worker, conflict_tries) for member in members]
+
+    def _join(self, service: Any, members: list[tuple[Claim, JobContext]],
+              outcomes: list[Outcome],
+              more: Callable[[], tuple[Claim, JobContext] | None], worker: str) -> None:
+        """Run others in the present transaction, as long as they are short."""
+        context, until = members[0][1], time.monotonic() + GROUP_SECONDS
+        while len(members) < context.group and time.monotonic() < until:
+            context.expires = None  # it has come to its end, but for the commit
+            following = more()
+            if following is None:
+                return
+            members.append(following)
+            context = following[1]
             try:
-                service = self.begin(f"runJob {claim.id}")
-                outcome = service.runJob(claim, context, worker, self.start_once)
-                context.flush()
-                committing = True
-                self.manager.commit()
-                log.info("%s: %s", context.label, outcome.note)
-                return outcome
-            except BaseException as error:
-                self.abort()
-                if isinstance(error, NotMine) and not committing:
-                    return _not_mine(claim, error)
-                trouble = error
+                outcomes.append(service.runJob(*following, worker))
+            except NotMine as gone:
+                if context.entered:
+                    raise
+                outcomes.append(_not_mine(following[0], gone))
+            context.flush()
+
+    def attempt(self, claim: Claim, context: JobContext, worker: str = "",
+                conflict_tries: int = CONFLICT_TRIES,
+                before: tuple[BaseException, bool] | None = None) -> Outcome:
+        """Run a claimed job once; conflicts and outages are not attempts.
+
+        before: what ended a first try, and whether that was committing.
+        """
+        conflicts = outages = unexplained = 0
+        began = time.monotonic()
+        while True:
+            trouble, committing = before or (None, False)
+            if trouble is None:
+                began = time.monotonic()
+                try:
+                    service = self.begin(f"runJob {claim.id}")
+                    outcome = service.runJob(claim, context, worker, self.start_once)
+                    context.flush()
+                    committing = True
+                    self.manager.commit()
+                    log.info("%s: %s", context.label, outcome.note)
+                    return outcome
+                except BaseException as error:
+                    self.abort()
+                    trouble = error
+            before = None
+            if isinstance(trouble, NotMine) and not committing:
+                return _not_mine(claim, trouble)
             if isinstance(trouble, TransientError) and not disconnected(trouble):
                 if conflicts >= conflict_tries or context.once:
                     return self.fail(claim, context, trouble, worker)

@@ -261,11 +261,11 @@ class AtMostOnce(FaultCase):
         ran = []
         self.task("once", ran.append, atMostOnce=True)
         jobid = self.add("once")
-        before, = self.service.dispatch("slow", wanted=1, alone=True).claims
+        before, = self.service.dispatch("slow", want=Want(1, 1, alone=True)).claims
         transaction.commit()
         self.service.dispatch("other", rescuing=True)
         transaction.commit()
-        now, = self.service.dispatch("other", wanted=1, alone=True).claims
+        now, = self.service.dispatch("other", want=Want(1, 1, alone=True)).claims
         transaction.commit()
         self.assertEqual(self.job(jobid).reason, lifecycle.HANDED_BACK)
         for claim in (before, now, before, now):
