@@ -90,7 +90,7 @@ class WhatPeopleDo(Trails):
         self.task("fails", Failing(), retries=0)
         service.add("fails")
         service.process()
-        service.attend("worker", False, 1)
+        service.attend("worker", None, 1)
         transaction.commit()
         calls = {
             "changeJob": lambda: service.changeJob(job, title="x"),
