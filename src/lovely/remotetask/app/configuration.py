@@ -27,6 +27,9 @@ def read(path):
         options, _ = ZConfig.loadConfig(schema, str(path))
     except ZConfig.ConfigurationError as error:
         raise CannotStart(f"{path}: {_short(error)}", exit_code=2) from error
+    except OSError as error:  # a certificate that is not there, for example
+        raise CannotStart(f"{path} names a file that cannot be read: {_short(error)}",
+                          exit_code=2) from error
     return options
 
 
