@@ -80,7 +80,9 @@ class TheTable(unittest.TestCase):
         self.assertEqual(
             {(row.kind, row.name) for row in permissions.rows()
              if row.permission == permissions.PUBLIC}, {
-                ("page", "++resource++remotetask"), ("page", "IRefusal refused.html"),
+                ("page", "++resource++remotetask"), ("page", "IException index.html"),
+                ("page", "INotFound index.html"), ("page", "IUnauthorized index.html"),
+                ("page", "IRefusal refused.html"),
                 ("page", "IRefusal refused.txt"), ("page", "IRefusal refused.xml"),
                 ("traversal", "ILocalSiteManager"), ("traversal", "ISiteManagementFolder"),
                 ("traversal", "ITaskService")})
