@@ -217,6 +217,8 @@ class WhatPeopleDo(Trails):
 class Shown(CommandCase):
     """On the command line."""
 
+    level = 2
+
     def setUp(self):
         super().setUp()
         self.task("echo", lambda input: input)
@@ -292,6 +294,7 @@ class Bounds(unittest.TestCase):
 class TwoAtOnce(Trails):
     """Two people who act in the same instant."""
 
+    level = 2
     storage = "file"  # which lets trees reconcile what was written at once
 
     def conflicts(self, count, pairs=200):
