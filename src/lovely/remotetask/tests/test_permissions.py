@@ -56,7 +56,8 @@ ARGUMENTS = {
     "system.methodSignature": ["add"],
 }
 #: Shown when something else was refused; or the way to a page, which is asked for.
-NOT_ASKED_FOR = ("IRefusal", "ISite index.html")
+NOT_ASKED_FOR = ("IRefusal", "IException", "INotFound", "IUnauthorized",
+                 "ISite index.html")
 
 
 class TheTable(unittest.TestCase):
