@@ -19,7 +19,8 @@ VALUE: dict[str, Any] = {"anyOf": [
     {"type": "object", "additionalProperties": {"$ref": "#/components/schemas/Value"},
      "propertyNames": {"pattern": "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f"
                        "\\u007f]*$"}}]}
-ON_THE_WAY = {"401": ("text/html", "text/plain"), "403": ("text/plain",)}
+ON_THE_WAY = {"400": ("text/html", "text/plain"), "401": ("text/html", "text/plain"),
+              "403": ("text/plain",), "413": ("text/html", "text/plain")}
 EVERYWHERE = ("bad-request", "not-logged-in", "not-allowed", "busy")
 CHANGING = ("foreign-site",)
 WITH_BODY = ("too-large", "wrong-content-type")
