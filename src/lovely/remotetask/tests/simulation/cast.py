@@ -1,6 +1,7 @@
 """Who plays: tasks, users who add and steer jobs, and the faults that befall them."""
 import random
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 
 from transaction import TransactionManager
 from transaction.interfaces import TransientError
@@ -16,6 +17,7 @@ from lovely.remotetask.tests.simulation.wire import ClientDisconnected, Operatio
 from lovely.remotetask.tests.simulation.world import DAY, Killed
 
 FINISHED = lifecycle.FINISHED
+RATE = (3, 2.0)    # so many rated jobs begin in so many seconds
 TRIES = 50         # of one user's transaction over conflicts
 
 
@@ -55,15 +57,17 @@ class Tasks:
     """What jobs do, and what it does to the world outside of the database."""
 
     effective = frozenset(
-        ("plain", "slow", "flaky", "shared", "once", "narrow", "parent", "hurried"))
+        ("plain", "slow", "flaky", "shared", "once", "narrow", "parent", "hurried",
+         "capped", "rated"))
     summed = frozenset(("shared",))
+    raising = frozenset(("flaky", "bad", "final"))
+    at_a_rate = frozenset(("rated",))
 
     def __init__(self, world):
         self.world = world
-        self.begun = Counter()     # (job, its token at a hand's retry) -> runs
-        self.inside = Counter()    # process -> jobs in its narrow lane
+        self.begun = Counter()     # (job, how often it was retried by hand) -> runs
+        self.inside = []           # (job, token, name of a limit) of attempts under way
         self.outside = Counter()   # job -> effects outside of the database
-        self.broken = []           # promises that were not kept
 
     def register(self):
         again = RetryPolicy(3, 0.5, jitter=0)
@@ -71,7 +75,8 @@ class Tasks:
                 plain={}, slow={}, shared={}, parent={},
                 flaky=dict(retryPolicy=again), bad=dict(retryPolicy=RetryPolicy(1, 0)),
                 final={}, once=dict(atMostOnce=True),
-                narrow=dict(lane="narrow", laneWidth=1),
+                narrow=dict(lane="narrow", laneWidth=1), capped=dict(concurrency=2),
+                rated=dict(rate=RATE),
                 hurried=dict(timeout=1.0, retries=1), poison={}).items():
             provideUtility(SimpleTask(getattr(self, name), wantsContext=True, **options),
                            ITask, name=name)
@@ -91,10 +96,13 @@ class Tasks:
         return input
 
     def slow(self, input, context):
-        self.rest(0.3)
-        self.effect(context)
-        context.progress(1, 2, "half")
-        self.rest(0.3)
+        with ExitStack() as stack:
+            for name, width in context.service.getJob(context.jobid).locks:
+                stack.enter_context(self.at_most(width, f"lock {name}", context))
+            self.rest(0.3)
+            self.effect(context)
+            context.progress(1, 2, "half")
+            self.rest(0.3)
 
     def shared(self, input, context):
         root = context.service._p_jar.root()
@@ -118,7 +126,7 @@ class Tasks:
 
     def once(self, input, context):
         job = context.service.getJob(context.jobid)
-        key = job.id, job.token
+        key = job.id, self.oracle.jobs[job.id].lives
         if job.worker != "by hand":
             self.begun[key] += 1
             if self.begun[key] > 1:
@@ -127,16 +135,35 @@ class Tasks:
         self.effect(context)
 
     def narrow(self, input, context):
-        process = self.world.current.process
-        by_hand = context.service.getJob(context.jobid).worker == "by hand"
-        self.inside[process] += not by_hand
-        if self.inside[process] > 1:
-            self.world.violation(f"two jobs in a lane for one in {process.name}")
-        try:
+        with self.at_most(1, "lane narrow", context):
             self.rest(0.1)
             self.effect(context)
+
+    def capped(self, input, context):
+        with self.at_most(2, "task capped", context):
+            self.rest(0.2)
+            self.effect(context)
+
+    def rated(self, input, context):
+        self.effect(context)
+
+    @contextmanager
+    def at_most(self, number, limit, context):
+        """So many attempts that can still commit are in here, in all processes."""
+        job = context.service.getJob(context.jobid)
+        if job.worker == "by hand":
+            yield
+            return
+        me = job.id, job.token, limit
+        others = [each for each in self.inside if each[2] == limit
+                  and self.oracle.is_in_force(*each[:2])]
+        if len(others) >= number and self.oracle.is_in_force(*me[:2]):
+            self.world.violation(f"{limit}: {[me, *others]} at once")
+        self.inside.append(me)
+        try:
+            yield
         finally:
-            self.inside[process] -= not by_hand
+            self.inside.remove(me)
 
     def parent(self, input, context):
         self.effect(context)
@@ -190,7 +217,8 @@ class User:
             except (ClientDisconnected, OperationalError):
                 self.manager.abort()
                 self.world.sleep(0.1)
-                return
+                if self.key is None:
+                    return  # who knows whether it is done
             except TransientError:
                 self.manager.abort()
                 self.play.conflicts += 1
@@ -200,6 +228,7 @@ class User:
                 return
             else:
                 self.play.acknowledged.update(added)
+                self.key = None
                 return
         self.world.violation(f"{action.__name__} meets conflicts without end")
 
@@ -224,7 +253,8 @@ class User:
 
     TASKS, SHARES = zip(
         ("plain", 6), ("slow", 3), ("shared", 3), ("flaky", 2), ("bad", 1), ("final", 1),
-        ("once", 3), ("narrow", 3), ("parent", 2), ("hurried", 2), ("poison", 1))
+        ("once", 3), ("narrow", 3), ("parent", 2), ("hurried", 2), ("poison", 1),
+        ("capped", 3), ("rated", 2))
 
     def add_many(self, service, added):
         added.extend(service.addMany("plain", range(self.random.randint(2, 4))))
@@ -237,6 +267,32 @@ class User:
             dict(startBefore=self.random.uniform(0.1, 3)),
             dict(startLater=True)))
         added.append(service.add(task, input, **options))
+
+    def add_with_lock(self, service, added):
+        added.extend(service.addMany("slow", range(2), locks=("invoice",)))
+
+    def add_once(self, service, added):
+        """The same key until it is answered, whatever was lost before."""
+        if self.key is None:
+            self.key = f"key {self.play.next_key()}"
+        added.append(service.addOnce(self.key, "plain", self.key))
+
+    key = None
+
+    def wish(self, service, added):
+        """What the workers shall do; the operator takes it back in the end."""
+        if service.isPaused():
+            service.resumeProcessing()
+            return
+        workers = [worker["name"] for worker in service.workers() if worker["alive"]]
+        kind = self.random.choice(("pause", "threads", "threads", "stop", "start"))
+        if kind == "pause":
+            service.pauseProcessing()
+        elif kind == "threads":
+            service.wishThreads(self.random.choice((1, 3, None)))
+        elif workers:
+            verb = service.wishStop if kind == "stop" else service.wishStart
+            verb(self.random.choice(workers))
 
     def start_later(self, service, added):
         waiting = service.listJobs("start later")[0]
@@ -271,6 +327,13 @@ class User:
         service.cancel(id)
         service.retry(id)
 
+    def cancel_and_retry_running(self, service, added):
+        running = service.listJobs("processing")[0]
+        if running:
+            id = self.random.choice(running).id
+            service.cancel(id)
+            service.retry(id)
+
     def run_now(self, service, added):
         service.runNow(self.some_job(service))
 
@@ -297,7 +360,9 @@ class User:
 
     NAMES, WEIGHTS = zip(
         ("add", 20), ("add_many", 4), ("add_with_options", 8), ("start_later", 2),
+        ("add_with_lock", 2), ("add_once", 3), ("wish", 1),
         ("add_cron", 1), ("cancel", 4), ("cancel_running", 3), ("retry", 4),
-        ("retry_all", 1), ("cancel_and_retry", 2), ("run_now", 2), ("pause", 1),
+        ("retry_all", 1), ("cancel_and_retry", 2), ("cancel_and_retry_running", 4),
+        ("run_now", 2), ("pause", 1),
         ("resume", 1), ("clean", 2), ("remove", 2), ("prune", 1), ("by_hand", 2),
         ("look", 3))

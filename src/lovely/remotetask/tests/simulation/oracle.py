@@ -15,6 +15,7 @@ from lovely.remotetask import lifecycle
 
 FINISHED = lifecycle.FINISHED
 JOB = b"lovely.remotetask.job"
+LEASE = b"lovely.remotetask.store.leases"
 OURS = __name__.encode()
 
 
@@ -52,11 +53,12 @@ REACHED = {status: frozenset(_reaches(status, set())) for status in lifecycle.ST
 class Seen:
     """What the oracle knows of a job."""
 
-    status = None
-    token = 0
+    status = reason = parent = None
+    token = started = failures = crashes = handbacks = 0
     effects = completions = 0
-    removed = False
-    worker = ""
+    removed = suspect = False
+    lives = 0      # how often it was retried by hand
+    input = None
 
     def __init__(self, id, task):
         self.id, self.task = id, task
@@ -70,12 +72,16 @@ class Oracle:
     # Tasks that write an Effect and a Total.
     effective: frozenset = frozenset()
     summed: frozenset = frozenset()
+    at_a_rate: frozenset = frozenset()
+    # Tasks that raise: all others fail through conflicts only.
+    raising: frozenset = frozenset()
 
     def __init__(self, world):
         self.world = world
         self.jobs: dict[int, Seen] = {}
         self.totals: dict[str, int] = {}
         self.instants: dict[tuple, int] = {}   # (cron job, instant) -> run
+        self.claimed: dict[tuple, int] = {}    # (job, token) -> microseconds
         self.commits = self.conflicts = 0
 
     def witness(self, tid, records, client):
@@ -87,6 +93,8 @@ class Oracle:
             head = data[:80]
             if JOB in head:
                 self._job(_read(data), completed)
+            elif LEASE in head:
+                self._lease(_read(data))
             elif OURS in head:
                 state = _read(data)
                 if "job" in state:
@@ -123,19 +131,53 @@ class Oracle:
             job.removed = True
             if job.status not in FINISHED:
                 self._fault(f"{job!r} is removed before its end")
-        job.status, job.token, job.worker = status, token, state.get("worker", "")
-        job.reason, job.crashes = state.get("reason"), state.get("crashes", 0)
-        job.failures, job.parent = state.get("failures", 0), state.get("parent")
+        job.status, job.token, job.reason = status, token, state.get("reason")
+        job.input = state.get("input")
+        job.parent, job.suspect = state.get("parent"), state.get("suspect", False)
+        job.started, job.failures = state.get("startedCount", 0), state.get("failures", 0)
+        job.crashes, job.handbacks = state.get("crashes", 0), state.get("handbacks", 0)
         for run in state.get("runs", ()):
             self._run(id, run)
+
+    def is_in_force(self, id, token):
+        """Whether who was given that token may still complete the job."""
+        job = self.jobs.get(id)
+        return job is not None and job.token == token and job.status in (
+            lifecycle.QUEUED, lifecycle.PROCESSING)
+
+    def _lease(self, state):
+        for id, (token, claimed) in state["held"].items():
+            job = self.jobs.get(id)
+            if job is not None and job.task in self.at_a_rate:
+                self.claimed[id, token] = claimed
+        if state.get("dead") and not self.may_be_taken_for_dead(state["name"]):
+            self._fault(f"worker {state['name']} is taken for dead, and was always there")
+
+    def may_be_taken_for_dead(self, name):
+        return True
 
     def _move(self, job, status, token, state):
         if token < job.token:
             self._fault(f"the token of {job!r} falls to {token}")
+        if token > job.token and state.get("reason") == lifecycle.BY_HAND:
+            job.lives += 1
         if status != job.status and status not in REACHED[job.status]:
             self._fault(f"{job!r} becomes {status}")
         if status == lifecycle.QUEUED and job.status != status and token == job.token:
             self._fault(f"{job!r} is queued anew with the same token")
+        if status == job.status == lifecycle.QUEUED and token == job.token and (
+                job.started, job.handbacks, job.failures, job.crashes) != (
+                state.get("startedCount", 0), state.get("handbacks", 0),
+                state.get("failures", 0), state.get("crashes", 0)):
+            self._fault(f"{job!r} was in hand, and waits with the same token")
+        crashes = state.get("crashes", 0)
+        if crashes > job.crashes and (crashes > job.crashes + 1 or not job.suspect):
+            self._fault(f"{job!r} is charged with {crashes} crashes")
+        if state.get("failures", 0) > job.failures and job.task not in self.raising \
+                and not _is_conflict(state.get("error")) \
+                and state.get("reason") not in (
+                    lifecycle.TIMED_OUT, lifecycle.INTERRUPTED):
+            self._fault(f"{job!r} is charged with {state.get('error')!r}")
         if job.status in FINISHED and status != job.status and token == job.token:
             self._fault(f"{job!r} comes back as {status} with the same token")
 
@@ -169,6 +211,10 @@ class Oracle:
             if value != self.totals.get(task, 0):
                 self._fault(f"the total of {task} is {value}, completed are "
                             f"{self.totals.get(task, 0)}")
+
+
+def _is_conflict(error):
+    return "conflict" in str(error).lower()
 
 
 def _read(data):

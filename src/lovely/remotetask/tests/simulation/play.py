@@ -1,5 +1,6 @@
 """One seed, from its beginning to its end."""
 import contextlib
+import threading
 import time
 
 import transaction
@@ -9,19 +10,21 @@ from zope.component.testing import setUp, tearDown
 from lovely.remotetask import lifecycle, presence, processor, settings
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.processor import MultiProcessor
-from lovely.remotetask.runtime import rescue
+from lovely.remotetask.runtime import rescue, solo
 from lovely.remotetask.service import TaskService
-from lovely.remotetask.tests.simulation.cast import Faults, Tasks, User
+from lovely.remotetask.tests.simulation.cast import RATE, Faults, Tasks, User
 from lovely.remotetask.tests.simulation.oracle import Oracle, Total
 from lovely.remotetask.tests.simulation.wire import Database, Server
-from lovely.remotetask.tests.simulation.world import Host, Stuck, World, installed
+from lovely.remotetask.tests.simulation.world import (
+    Host, Stuck, Threading, World, installed, ours)
 
 FINISHED = lifecycle.FINISHED
 RESTING = FINISHED | {lifecycle.STARTLATER, lifecycle.CRONJOB}
 PATH = ("tasks",)
 WORKERS = 4
-STEPS, SECONDS = 60_000, 3_000.0   # then it is stuck
+STEPS, SECONDS = 25_000, 3_000.0   # then it is stuck
 CRASH_LIMIT = 3
+LOCKS = type(threading.Lock()), type(threading.RLock())
 LOOK_STEPS = 150       # the books are compared with the jobs that often
 
 
@@ -80,11 +83,16 @@ class Play:
         self.faults = Faults(seed)
         self.tasks = Tasks(self.world)
         self.oracle = Oracle(self.world)
-        self.oracle.effective, self.oracle.summed = Tasks.effective, Tasks.summed
+        self.tasks.oracle = self.oracle
+        for name in ("effective", "summed", "raising", "at_a_rate"):
+            setattr(self.oracle, name, getattr(Tasks, name))
+        self.oracle.may_be_taken_for_dead = self.may_be_taken_for_dead
         self.attempted, self.acknowledged = set(), set()
         self.conflicts = self.kills = 0
         self.random = self.world.random
         self.poisons = int(self.random.random() < 0.15)
+        # Some seeds have workers that take jobs of some tasks only.
+        self.choosy = self.random.choice((None, None, None, "plain,slow,capped,once"))
         self.crons = int(self.random.random() < 0.4)
         self.hosts = [Host("alpha", "boot 1"), Host("beta", "boot 2")]
         if self.random.random() < 0.6:
@@ -108,6 +116,13 @@ class Play:
             (processor, "_ending"): lambda process: [],
             (settings, "_process"): lambda process: settings.Settings(),
         }
+        stand_in = Threading(world)
+        for module in ours():
+            for name, value in vars(module).items():
+                if value is solo.SOLO:
+                    fresh[module, name] = lambda process: process.solo
+                elif isinstance(value, LOCKS):
+                    fresh[module, name] = lambda process: stand_in.Lock()
         world.globals, world.fresh = list(fresh), fresh
         system = System(world)
         with self._replaced(
@@ -133,6 +148,10 @@ class Play:
     def _misjudged(self, process):
         """Whether somebody takes a frozen process for dead."""
         return self.world.frozen(process) and self.faults.happens("misjudge")
+
+    def may_be_taken_for_dead(self, name):
+        return not any(worker.blameless and worker.processor.dispatcher.name == name
+                       for worker in self.workers)
 
     def build(self):
         self.tasks.register()
@@ -160,6 +179,12 @@ class Play:
         web.db = Database(self.server, web, self.faults)
         self.add_users(web, 2)
 
+    def next_key(self):
+        self.keys += 1
+        return self.keys
+
+    keys = 0
+
     def add_users(self, process, number):
         for _ in range(number):
             self.users += 1
@@ -177,7 +202,8 @@ class Play:
         process.on_death.append(self.bury)
         process.db = Database(self.server, process, self.faults)
         process.processor = MultiProcessor(
-            process.db, PATH, waitTime=1.0, maxThreads=self.random.randint(1, 3))
+            process.db, PATH, waitTime=1.0, maxThreads=self.random.randint(1, 3),
+            tasks=self.choosy if number else None)
         process.spawn(lambda: self.serve(process), "dispatcher")
         self.workers.append(process)
         if not self.ending and self.random.random() < 0.5:
@@ -239,7 +265,7 @@ class Play:
         if self.world.frozen(process):
             return
         self.world.tell("stop", process.name)
-        grace = self.faults.random.choice((0, 0.2, 2))
+        grace = self.faults.random.choice((0, 0, 0, 0.2, 2))
         process.spawn(lambda: process.processor.stop(grace), "signal")
 
     def look_at_books(self):
@@ -309,6 +335,8 @@ class Play:
             if not job.removed and job.status not in RESTING:
                 world.violation(f"{job!r} has not come to its end")
             self.judge_end(job)
+        self.judge_keys()
+        self.judge_rate()
         for worker in service.workers():
             if worker["holds"]:
                 world.violation(f"{worker['name']} holds {worker['holds']} at the end")
@@ -317,6 +345,24 @@ class Play:
             if oracle.jobs[id].completions != effect.count:
                 world.violation(f"{oracle.jobs[id]!r} has {effect.count} effects")
         self.manager.abort()
+
+    def judge_keys(self):
+        """What was asked for with one key, however often, was made once."""
+        if max(map(abs, self.skews)) == 0:  # a key is forgotten after a day
+            inputs = [job.input for job in self.oracle.jobs.values()
+                      if isinstance(job.input, str)]
+            if len(inputs) != len(set(inputs)):
+                self.world.violation(f"made twice under a key: {sorted(inputs)}")
+
+    def judge_rate(self):
+        """No more jobs of a limited rate were claimed in any period."""
+        if max(map(abs, self.skews)) == 0:  # the rate is kept by the clock on the wall
+            number, seconds = RATE
+            moments = sorted(self.oracle.claimed.values())
+            for first, last in zip(moments, moments[number:]):
+                if last - first < seconds * 1_000_000:
+                    self.world.violation(
+                        f"{number + 1} jobs begun in {(last - first) / 1e6:.3f} s")
 
     def judge_end(self, job):
         """Why it ended in error must be its task's fault, or a process's."""
@@ -347,6 +393,8 @@ class Ending:
             manager.begin()
             service = connection.root()["tasks"]
             try:
+                for wish in service.wishes():
+                    take_back(service, wish)
                 for job in list(service.jobs.values()):
                     if isinstance(job, CronJob) and job.recordedStatus not in FINISHED:
                         service.cancel(job.id)
@@ -370,6 +418,17 @@ class Ending:
         while self.play.workers:
             world.sleep(0.1)
         self.over = True
+
+
+def take_back(service, wish):
+    if wish["worker"] not in (None, *(worker["name"] for worker in service.workers())):
+        return  # it is gone, and its wish with it
+    if wish["what"] == "threads":
+        service.wishThreads(None, wish["worker"])
+    elif wish["what"] == "stop":
+        service.wishStart(wish["worker"])
+    else:
+        service.resumeProcessing()
 
 
 class _Plain:

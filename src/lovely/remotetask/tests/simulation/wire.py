@@ -177,6 +177,7 @@ class Client:
     def _lost(self):
         self.lag_until = 0.0   # who connects anew is told of all that was missed
         if self.faults.random.random() < 0.5:
+            self.process.blameless = False
             self.process.cut_until = self.world.now + self.faults.seconds(1.0)
             return ClientDisconnected("the reply was lost")
         return OperationalError("the reply was lost")

@@ -9,6 +9,7 @@ Nothing waits for real: when nobody can go on, the simulated time jumps to where
 somebody can.
 """
 import contextlib
+import functools
 import gc
 import heapq
 import logging
@@ -22,6 +23,7 @@ from greenlet import getcurrent, greenlet
 from transaction import TransactionManager
 
 from lovely.remotetask import clock
+from lovely.remotetask.runtime import solo
 
 PREFIX = "lovely.remotetask"
 STEP_SECONDS = 0.001    # simulated time that passes per step, on average
@@ -77,9 +79,14 @@ class Process:
         self.paused_until = None
         self.cut_until = None     # it does not reach the storage until then
         self.offset = world.random.uniform(0, 1e6)  # of its monotonic clock
+        self.blameless = True     # nobody had a reason to take it for dead
         self.actors = []
         self.memory = {}          # (module, name) -> value of a global, while it is out
         self.on_death = []
+
+    @functools.cached_property
+    def solo(self):
+        return solo.Solo()
 
     def spawn(self, target, name):
         actor = Actor(self.world, self, target, name)
@@ -257,6 +264,7 @@ class World:
     def pause(self, process, seconds):
         """Freeze a process, as SIGSTOP does."""
         self.tell("pause", process.name, f"{seconds:.2f} s")
+        process.blameless = False
         process.paused_until = self.now + seconds
         self.at(seconds, lambda: None)
 
