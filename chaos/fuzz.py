@@ -110,6 +110,8 @@ class Fuzzer:
             (self.page, self.button, self.call, self.route, self.zmi, self.odd),
             (4, 5, 4, 5, 1, 2))[0]
         asked = make(self.chance.choice(EVERYBODY))
+        if asked.kind in ("page", "odd") and self.chance.random() < 0.3:
+            asked = asked._replace(path=b"/++skin++RemoteTask" + asked.path)
         headers = {**asked.headers, **self.site()}
         if self.chance.random() < 0.05:
             headers[self.chance.choice((

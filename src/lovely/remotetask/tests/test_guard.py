@@ -240,12 +240,12 @@ class TheCall(unittest.TestCase):
         def seconds(data):
             best = 1e9
             for _ in range(3):
-                begun = time.perf_counter()
+                begun = time.thread_time()
                 try:
                     call.read_call(data)
                 except guard.BadRequest:
                     pass
-                best = min(best, time.perf_counter() - begun)
+                best = min(best, time.thread_time() - begun)
             return best
 
         for piece in b"a\n", b"\n", b"<a>\n</a>", b"&lt;\n":
