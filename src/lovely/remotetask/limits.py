@@ -49,7 +49,9 @@ def rate(given: Any) -> Rate | None:
         return given
     try:
         if isinstance(given, str):
-            number, _, period = given.partition("/")
+            number, slash, period = given.partition("/")
+            if not slash:
+                raise ValueError
             count = period.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
             unit = period.strip()[len(count):].strip() or "s"
             found = Rate(int(number), float(count or 1) * UNITS[unit])
