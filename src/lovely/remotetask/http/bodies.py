@@ -108,7 +108,9 @@ SCHEDULE = record(tuple(SUMMARY), **JOB["properties"], **CRON,
                   runs={"type": "array", "items": RUN})
 SUMMARY_OF_A_SCHEDULE = record(tuple(SUMMARY), **SUMMARY, **CRON)
 NEXT = {"type": ["string", "null"], "description": "URL of the next page, or null"}
-PAGE = record(("jobs", "next"), next=NEXT,
+PAGE = record(("jobs", "next"), next=NEXT, stopped={
+    "type": "boolean", "description":
+    "the page is not full because looking took too long: go on with `next`"},
               jobs={"type": "array", "items": SUMMARY_OF_A_JOB})
 SCHEDULE_PAGE = record(("schedules", "next"), next=NEXT,
                        schedules={"type": "array", "items": SUMMARY_OF_A_SCHEDULE})

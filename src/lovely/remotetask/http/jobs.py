@@ -14,6 +14,8 @@ from lovely.remotetask.job import CronJob
 
 KEY_LIMIT = 200          # characters of an idempotency key
 TEXT_LIMIT = 20_000      # of an error
+SEARCH_SECONDS = 0.1     # after so long a page ends, also when it is not full
+TIMES = ("createdFrom", "createdBefore")
 MOMENTS = ("startAt", "startBefore")
 
 
@@ -69,11 +71,15 @@ def is_schedule(job) -> bool:
 
 def page(call) -> Answer:
     query = call.query
-    found, key = call.service.listJobs(
-        query.get("status"), query.get("task"), query.get("owner"), query.get("tag"),
-        key_of(query.get("after")), query["limit"])
-    return Answer(data=dict(jobs=[summary(call, job) for job in found],
-                            next=next_url(call, key, "jobs")))
+    asked = {name: query.get(name) for name in ("status", "task", "owner", "tag", "text")}
+    asked.update({name: parse_moment(query[name]) for name in TIMES if name in query})
+    found = call.service.findJobs(
+        **asked, after=key_of(query.get("after")), limit=query["limit"],
+        seconds=SEARCH_SECONDS, inputs=access.may(access.READ_INPUT, call.service),
+        errors=access.may(access.READ_RESULT, call.service))
+    return Answer(data=dict(jobs=[summary(call, job) for job in found.jobs],
+                            next=next_url(call, found.next, "jobs"),
+                            stopped=found.stopped))
 
 
 def key_of(text: str | None) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from lovely.remotetask.http import health, jobs, openapi, schedules, streams, wh
 from lovely.remotetask.http.bodies import (
     ADD, ADD_SCHEDULE, AFTER, CHANGE, CHANGE_SCHEDULE, JOB, LIMIT, PAGE, SCHEDULE,
     SCHEDULE_PAGE, TASK)
-from lovely.remotetask.http.shapes import record, text
+from lovely.remotetask.http.shapes import moment, record, text
 
 CHANGES = ("POST", "PATCH", "DELETE")
 
@@ -71,6 +71,10 @@ FILTERS = {
     "task": text(description="only jobs of this task"),
     "owner": text(description="only jobs of this principal"),
     "tag": text(description="only jobs with this tag"),
+    "text": text(description="only jobs with this in the title, or in the input or "
+                 "error where you may read those; of the newest 10,000"),
+    "createdFrom": moment(description="only jobs made then or later"),
+    "createdBefore": moment(description="only jobs made before"),
 }
 WAIT = {"wait": {"type": "number", "minimum": 0, "maximum": 60, "description":
                  "seconds to wait for the job's end, before the answer"}}

@@ -134,16 +134,24 @@ class Jobs(Api):
 
     def test_filters(self):
         mine = self.add("submitter")
-        self.add(startLater=True)
+        later = self.add(startLater=True, title="Later", input="hidden")
         for query, wanted in (("owner=submitter", [mine]), ("task=nope", []),
-                              ("status=queued", [mine])):
+                              ("status=queued", [mine]), ("text=later", [later]),
+                              ("createdFrom=2099-01-01T00:00:00Z", []),
+                              ("createdBefore=2099-01-01T00:00:00Z&status=queued", [mine])):
             _, data, _ = self.ask("GET", "/jobs", query=query)
             self.assertEqual([job["id"] for job in data["jobs"]], wanted, query)
+
+    def test_a_search_tells_nobody_what_he_may_not_read(self):
+        jobid = self.add(input="hidden")
+        for who, wanted in (("operator", [jobid]), ("viewer", [])):
+            _, data, _ = self.ask("GET", "/jobs", who, query="text=hidden")
+            self.assertEqual([job["id"] for job in data["jobs"]], wanted, who)
 
     def test_a_query_that_means_nothing(self):
         for query in ("status=nope", "limit=0", "limit=201", "limit=x", "limit=1&limit=2",
                       "after=1", "after=:", "what=1", "limit:int=3", "tag=%ff",
-                      "status=queued%00", "a" * 5000, "limit=1e999", "limit=%F0%9F%98%80"):
+                      "status=queued%00", "createdFrom=yesterday", "text=a&text=b", "a" * 5000, "limit=1e999", "limit=%F0%9F%98%80"):
             self.refused("bad-request", "GET", "/jobs", query=query)
 
     def test_a_body_that_means_nothing(self):
