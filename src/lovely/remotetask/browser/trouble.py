@@ -19,9 +19,13 @@ class Trouble(Page):
     template = ViewPageTemplateFile("trouble.pt")
 
     def __call__(self):
-        self.request.response.setStatus(self.status)
-        secure(self.request.response)
-        self.request.response.setBase(None)
+        response = self.request.response
+        response.setStatus(self.status)
+        secure(response)
+        if not hasattr(response, "setBase"):  # a program's, that has named the skin
+            response.setHeader("Content-Type", "text/plain;charset=utf-8")
+            return f"{self.say(self.title)}\n"
+        response.setBase(None)
         return self.template()
 
     def _root(self):

@@ -12,6 +12,7 @@ from zope.security.checker import NamesChecker, defineChecker, undefineChecker
 from zope.security.proxy import removeSecurityProxy
 from zope.site.interfaces import IRootFolder
 
+from lovely.remotetask.app.web import calm
 from lovely.remotetask.guard.body import BODY_LIMIT
 from lovely.remotetask.tests.house import (
     FORM, JSON, SERVICE, XML, InTheHouse, form)
@@ -28,6 +29,7 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.house = self.layer.house
         self.ask = self.house.ask
+        self.house.errors.records.clear()
         self.house.task("work", lambda input: input)
 
 
@@ -77,6 +79,19 @@ class BeforeTheLogin(Case):
                 "Content-Type": kind, "Sec-Fetch-Site": "same-origin"})
             self.assertIn(answer.status, (400, 403, 404, 405, 415), kind)
         self.assertEqual(self.house.tid(), before)
+
+
+class InTheSkin(Case):
+
+    def test_programs_that_name_the_skin_are_answered_in_words(self):
+        """Found by chaos/fuzz.py: pages for browsers were made for other requests."""
+        for method in "DELETE", "PUT", "PATCH":
+            for path in "/nosuch", SERVICE + "/nosuch", "/@@contents.html":
+                answer = self.ask(method, "/++skin++RemoteTask" + path, "viewer",
+                                  headers={"Sec-Fetch-Site": "none"})
+                self.assertIn(answer.status, (401, 403, 404, 405), (method, path))
+        self.assertEqual([record.getMessage() for record in self.house.errors.records
+                          if calm(record) and record.exc_info], [])
 
 
 class TheWay(Case):
