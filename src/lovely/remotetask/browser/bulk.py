@@ -9,6 +9,7 @@ import time
 from typing import NamedTuple
 
 from zope.browserpage import ViewPageTemplateFile
+from zope.i18nmessageid import Message
 
 from lovely.remotetask import access, clock, lifecycle
 from lovely.remotetask.browser import _, filters
@@ -28,13 +29,12 @@ ENDED = tuple(each for each in lifecycle.STATUSES if each in lifecycle.FINISHED)
 class Said(NamedTuple):
     """A text for one job, and for any other number of them."""
 
-    one: str
-    many: str
+    one: Message
+    many: Message
 
     def of(self, number: int, shown: str):
         """The message for a number of jobs; *shown*: how the number is written."""
-        text = self.one if number == 1 else self.many
-        return type(text)(text, mapping={"number": shown})
+        return Message(self.one if number == 1 else self.many, mapping={"number": shown})
 
 
 class Verb(NamedTuple):

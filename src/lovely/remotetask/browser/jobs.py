@@ -19,6 +19,8 @@ SECONDS = 0.1    # that a page looks for jobs
 #: Of the charts: (title, step, how many of them).
 PERIODS = {"hour": (_("1 hour"), "minute", 60), "4h": (_("4 hours"), "minute", 240),
            "day": (_("1 day"), "hour", 24), "week": (_("7 days"), "hour", 168)}
+HEADS = (_("Id"), _("Task"), _("Status"), _("Detail"), _("Creation"), _("Start"), _("End"),
+         _("Actions"))
 VALUES = 200     # tasks, owners and tags that are offered
 ERROR_LENGTH = 200
 
@@ -162,7 +164,12 @@ class Jobs(Bulk):
                                  lifecycle.QUEUED) and access.may_cancel(job):
                 yield f"{row['url']}/editjob", _("Edit")
 
-    # -- the head of the table
+    # -- the table
+
+    @property
+    def labels(self):
+        """The heads of the columns, where a narrow page shows them in each row."""
+        return {str(text): self.say(text) for text in HEADS}
 
     def head(self, name):
         """Address and present order of a column that sorts; None for one that cannot."""

@@ -111,7 +111,7 @@ class Page(BrowserView):
     button = ""      # the name of the pressed button
     argument = ""    # what stands behind the colon in the button's value
     _gone = False
-    _zone = _dates = _numbers = None
+    _zone = _dates = _numbers = _base = None
 
     # -- from the request to the answer
 
@@ -211,7 +211,9 @@ class Page(BrowserView):
 
     def url(self, name="", **query):
         """The address of a page of the service."""
-        base = absoluteURL(self.service, self.request)
+        if self._base is None:
+            self._base = absoluteURL(self.service, self.request)
+        base = self._base
         text = f"{base}/{name}" if name else base
         return f"{text}?{urlencode(query, doseq=True)}" if query else text
 
