@@ -608,6 +608,8 @@ class Clerk:
         shard.scheduled.remove(job.id)
         service.leases.forget(job.id)
         service.progress.pop(job.id, None)
+        if job.unique is not None:
+            service.uniques.forget(job.unique, job.id)
         service.jobs.remove(job.id)
 
     def strike_unreadable(self, id: int) -> None:

@@ -226,7 +226,8 @@ class ITaskService(Interface):
 
     def add(task, input=None, startLater=False, *, title="", priority=10, delay=None,
             startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
-            retries=None, locks=(), owner=None):
+            retries=None, locks=(), owner=None, unique=None, uniqueFor=None,
+            duplicate="ignore"):
         """Make a job and return its number.
 
         Part of the caller's transaction: it is queued when that commits.
@@ -237,7 +238,12 @@ class ITaskService(Interface):
         `jobsFor` finds it by, beside those in the input.  timeout, retries:
         instead of the task's own.  locks: names of which it holds each while it runs,
         so that of all jobs that name one only one runs at a time, or
-        {name: how many at a time}.  owner: id of another principal than the present
+        {name: how many at a time}.  unique: True (of this task and input there is one
+        job) or a text (of this task and text); an add that finds one there makes none.
+        uniqueFor: seconds from its adding that it counts also when it is completed.
+        duplicate: 'ignore' (the number of the one that is there), 'replace' (that is
+        cancelled, unless it runs, and this one added) or 'allow running' (one that runs
+        does not count).  owner: id of another principal than the present
         one, to run as; that needs the permission to act for others, and is noted.
 
         Raises NotAllowed where the task wants a permission that the present

@@ -109,6 +109,8 @@ class Job(Persistent):
     suspect = False    # its process died while it was in hand: it runs alone
     removed = False
     once = False       # its start was committed: it may not run a second time
+    unique = None      # the key under which there is only one
+    merged = 0         # adds that found it there, and made no job of their own
     isRun = False      # one run of a cron job, its parent
     worker = ""
     _attempts = None
@@ -310,6 +312,10 @@ class Job(Persistent):
         self._move(lifecycle.QUEUED, lifecycle.BY_HAND, arrival=now,
                    token=self.token + 1, failures=0, crashes=0, suspect=False,
                    once=False, deadline=None, completed=None)
+
+    def merge(self) -> None:
+        """Stand for another add with the same key; whoever runs it just now conflicts."""
+        self.merged = self.merged + 1
 
     def note_attempt(self, failure: Failure, now: int, outcome: str) -> None:
         if self._attempts is None:

@@ -40,4 +40,5 @@ CRASHED = "crashed"          # error: it took its process down, three times
 EXPIRED = "expired"          # cancelled: its start deadline had passed
 TIMED_OUT = "timed out"      # error or delayed: it ran past its limit
 BY_HAND = "by hand"          # queued: retried; cancelled: somebody cancelled it
+REPLACED = "replaced"        # cancelled: another add with the same key took its place
 UNDONE = "undone"            # cancelled: what it had changed was taken back

@@ -6,6 +6,8 @@ from lovely.remotetask.failure import clean
 from lovely.remotetask.job import DEFAULT_PRIORITY, Job, check_delay
 from lovely.remotetask.payload import pack, validate
 from lovely.remotetask.runtime import frames
+from lovely.remotetask.unique import DUPLICATE, IGNORE
+from lovely.remotetask.unique import LONGEST as LONGEST_WINDOW
 
 TEXT_LIMIT = 200       # characters of a title or a tag
 LONGEST = 1e10         # seconds, 300 years
@@ -18,7 +20,8 @@ class JobOptions:
 
     def __init__(self, service, task, *, title="", priority=DEFAULT_PRIORITY, delay=None,
                  startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
-                 retries=None, locks=(), owner=None):
+                 retries=None, locks=(), owner=None, unique=None, uniqueFor=None,
+                 duplicate=IGNORE):
         self.service, self.task = service, task
         self.limit = service.effectiveSettings().input_limit
         if not isinstance(priority, int) or priority not in PRIORITIES:
@@ -36,6 +39,11 @@ class JobOptions:
                                 f"plain text of up to {TEXT_LIMIT} characters")
         if delay is not None and startAt is not None:
             raise BadOption("startAt", startAt, "give a delay or a start time, not both")
+        if uniqueFor is not None and not (
+                unique and is_number(uniqueFor) and 0 < uniqueFor <= LONGEST_WINDOW):
+            raise BadOption("uniqueFor", uniqueFor, "seconds, and only with unique")
+        one_of("duplicate", duplicate, DUPLICATE)
+        self.unique, self.uniqueFor, self.duplicate = unique, uniqueFor, duplicate
         self.delay = check_delay(delay)
         self.startAt = _aware("startAt", startAt)
         self.startBefore = startBefore if is_number(startBefore) \
@@ -89,6 +97,9 @@ class CronOptions(JobOptions):
         for name, value in dict(startAt=startAt, startBefore=startBefore).items():
             if value is not None:
                 raise BadOption(name, value, "the schedule says when a cron job runs")
+        if options.get("unique") is not None:
+            raise BadOption("unique", options["unique"], "overlap= says what becomes of "
+                            "runs of a cron job that meet")
         super().__init__(service, task, **options)
 
 

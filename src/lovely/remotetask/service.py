@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from lovely.remotetask import (
     access, acts, audit, clerk, clock, events, lifecycle, limits, processor, settings,
-    upgrade)
+    unique, upgrade)
 from lovely.remotetask import task as tasks
 from lovely.remotetask.changing import Changing
 from lovely.remotetask.clerk import Clerk
@@ -39,6 +39,7 @@ from lovely.remotetask.store.jobs import Jobs
 from lovely.remotetask.store.leases import Leases
 from lovely.remotetask.store.queue import BUSY_FOLD, FOLD
 from lovely.remotetask.store.shards import Shards
+from lovely.remotetask.store.uniques import Uniques
 from lovely.remotetask.store.wishes import Wishes
 from lovely.remotetask.waiting import Waiting
 
@@ -67,6 +68,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         self.jobs = Jobs()
         self.shards = Shards()
         self.caps = Caps()
+        self.uniques = Uniques()
         self.leases = Leases()
         self.wished = Wishes()
         self.progress = LOBTree()
@@ -177,6 +179,9 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         """See ITaskService"""
         utility = self._known_task(task)
         facts = JobOptions(self, utility, **options)
+        if facts.unique is not None:
+            return [self._add_unique(task, input, startLater, facts, options)
+                    for input in inputs]
         packed = [facts.pack(input, f"input of {task!r}") for input in inputs]
         if not packed:
             return []
@@ -203,6 +208,22 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         if facts.for_somebody:
             acts.note(self, "add", *ids, detail=facts.for_somebody, also_in_tasks=True)
         return list(ids)
+
+    def _add_unique(self, task, input, startLater, facts, options):
+        """The number of the one job of that key."""
+        key = unique.key_of(task, facts.unique, input)
+        self._ready()
+        job = unique.found(self, key, facts.duplicate)
+        if job is not None:
+            return job.id
+        plain = {name: value for name, value in options.items()
+                 if name not in ("unique", "uniqueFor", "duplicate")}
+        jobid = self.addMany(task, (input,), startLater, **plain)[0]
+        job = self.jobs[jobid]
+        job.unique = key
+        window = round((facts.uniqueFor or 0) * 1_000_000)
+        self.uniques.note(key, jobid, job.micros("created") + window)
+        return jobid
 
     def _places(self, task, facts, number):
         """The shards of so many new jobs of one kind, neighbours side by side."""
