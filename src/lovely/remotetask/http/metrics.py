@@ -19,7 +19,7 @@ SPREADS = (
     ("run", "ranSpread", "ran", "Seconds that attempts took"))
 
 
-def of(service) -> tuple[bytes, str]:
+def exposition(service) -> tuple[bytes, str]:
     """The exposition of one service, and its content type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Collector(service))

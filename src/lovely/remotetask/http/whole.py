@@ -49,9 +49,9 @@ def statistics(call) -> Answer:
 
 def metrics(call) -> Answer:
     try:
-        from lovely.remotetask.http import metrics as exposition
+        from lovely.remotetask.http.metrics import exposition
     except ImportError:
         raise Problem("not-found", "prometheus-client is not installed: it comes with "
                       "the extra 'metrics'") from None
-    body, kind = exposition.of(call.service)
+    body, kind = exposition(call.service)
     return Answer(data=body, headers={"Content-Type": kind}, tagged=False)

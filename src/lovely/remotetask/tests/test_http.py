@@ -2,13 +2,16 @@
 import json
 import unittest
 from datetime import timedelta
+from unittest import mock
 
+from ZODB.POSException import ConflictError
 from zope.component import getGlobalSiteManager
 from zope.interface import Interface
 from zope.schema import Bytes, Choice, Date, Datetime, Int, List, Password, Set, TextLine
 
 from lovely.remotetask.http import problems, routes, shapes, tasks
 from lovely.remotetask.interfaces import ITask
+from lovely.remotetask.service import TaskService
 from lovely.remotetask.task import SimpleTask
 from lovely.remotetask.tests.house import JSON, SERVICE, InTheHouse
 
@@ -469,6 +472,26 @@ class Everything(Api):
         self.assertNotIn("hunter2", json.dumps(data))
         self.assertIn(data["reference"], log.output[0])
         self.assertIn("hunter2", log.output[0])
+
+    def test_a_conflict_that_does_not_end(self):
+        with mock.patch.object(TaskService, "queueLength", side_effect=ConflictError):
+            _, headers = self.refused("busy", "GET", "/statistics")
+        self.assertEqual(headers["retry-after"], "1")
+        self.assertTrue(self.house.errors.texts())
+        self.house.errors.records.clear()
+
+    def test_a_conflict_that_ends(self):
+        length, times = TaskService.queueLength, []
+
+        def once(service):
+            times.append(1)
+            if len(times) < 3:
+                raise ConflictError
+            return length(service)
+
+        with mock.patch.object(TaskService, "queueLength", once):
+            self.assertEqual(self.ask("GET", "/statistics")[0], 200)
+        self.assertEqual(len(times), 3)
 
     def test_it_works_behind_a_proxy_with_another_path(self):
         host = "/++vh++https:jobs.example:443/base/++" + API

@@ -310,6 +310,36 @@ class Waiting(Case):
         self.assertEqual(self.get(f"/jobs/{jobid}?wait=61")[0], 400)
 
 
+class AtOnce(Case):
+    """Requests that meet: the server has two threads."""
+
+    def test_the_same_key_makes_one_job(self):
+        answers, gate = [], threading.Barrier(8)
+
+        def post():
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", self.web.port, timeout=BOUND)
+            connection.connect()
+            gate.wait(BOUND)
+            connection.request("POST", API + "/jobs", b'{"task":"echo"}', {
+                "Authorization": "Basic bWFuYWdlcjptYW5hZ2Vy", **JSON,
+                "Idempotency-Key": "at once"})
+            answer = connection.getresponse()
+            answers.append((answer.status, json.loads(answer.read())["id"]))
+            connection.close()
+
+        threads = [threading.Thread(target=post) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(BOUND)
+        self.assertEqual(len(answers), 8)
+        self.assertEqual(len(set(answers)), 1, answers)
+        self.assertEqual(answers[0][0], 202)
+        with self.house.service() as service:
+            self.assertEqual(sum(service.counts().values()), 1)
+
+
 class InOtherServers(Case):
     """A WSGI server that iterates over what it is given, as they all do."""
 

@@ -1,10 +1,14 @@
 """XML-RPC with Python's own client: in this process, and against the server."""
 import datetime
 import unittest
+from unittest import mock
 from xmlrpc.client import Binary, DateTime, Fault, MultiCall, ServerProxy, Transport
+
+from ZODB.POSException import ConflictError
 
 from lovely.remotetask.errors import TaskError
 from lovely.remotetask.http.xmlrpc import CODES, METHODS
+from lovely.remotetask.service import TaskService
 from lovely.remotetask.tests.house import SERVICE, XML, InTheHouse
 from lovely.remotetask.tests.test_app import TestCase
 
@@ -194,6 +198,11 @@ class Calls(unittest.TestCase):
         with self.house.service() as service:
             service.configure(waiting_limit=0)
         self.refused("too-many-jobs", self.manager.add, "echo")
+
+    def test_a_conflict_that_does_not_end(self):
+        with mock.patch.object(TaskService, "getAvailableTasks", side_effect=ConflictError):
+            self.refused("busy", self.manager.getAvailableTasks)
+        self.house.errors.records.clear()
 
     def test_cookies_are_no_arguments(self):
         body = b"<methodCall><methodName>getStatus</methodName></methodCall>"
