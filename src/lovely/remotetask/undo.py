@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = 50         # objects on the job's page
 LOOKED_AT = 1_000  # objects whose present state is compared before an undo
-NOTE = "runJob"    # the first word of the transaction of an attempt, before the number
+NOTE = "runJob"    # in the note of a transaction, before the number of each job run in it
 JOBS = frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in (Job, CronJob))
 
 
@@ -68,13 +68,21 @@ def elsewhere(service, jobid: int, limit: int = SHOWN) -> dict[str, history.Writ
     if gone := [name for name in job.alsoIn if name not in databases]:
         raise NoHistory("elsewhere", f"the database {gone[0]!r}, which the job has "
                         "written to, is not there")
-    return {name: history.same(databases[name], tid, [NOTE, str(jobid)], limit)
+    return {name: history.same(databases[name], tid, lambda note: jobid in _jobs(note),
+                               limit)
             for name in job.alsoIn}
 
 
 def is_alone(writing: history.Writing, jobid: int) -> bool:
     """Whether a transaction was an attempt of that job; else it has others' work too."""
-    return writing.note.split()[:2] == [NOTE, str(jobid)]
+    return _jobs(writing.note) == [jobid]
+
+
+def _jobs(note: str) -> list[int]:
+    """The jobs that a transaction names as run in it, each on a line of its own."""
+    words = (line.split() for line in note.splitlines())
+    return [int(each[1]) for each in words
+            if len(each) == 2 and each[0] == NOTE and each[1].isdecimal()]
 
 
 def look(service, jobid: int, limit: int = LOOKED_AT) -> Look:
@@ -99,12 +107,15 @@ def _hindrance(service, job, written: history.Writing, alone: bool) -> CannotUnd
         return CannotUndo("settling", "the job has ended just now and is still being "
                           "entered in the books; try again in a second")
     if not alone:
-        return CannotUndo("not alone", "the job was not run by a worker, or its record "
-                          "was written since: the transaction holds other work as well")
+        return CannotUndo("not alone", "the transaction holds other work as well: "
+                          "several jobs shared it, or the job was run by hand, or its "
+                          "record was written since")
     if written.packed:
         return CannotUndo("packed", "the states from before were packed away")
-    if any(record.kind in JOBS and record.oid != job._p_oid
-           for record in written.records):
+    kinds = ((record.oid, record.kind) for record in written.records) \
+        if not written.more else history.kinds(
+            service._p_jar.db(), written.tid, job._p_oid)
+    if any(kind in JOBS and oid != job._p_oid for oid, kind in kinds):
         return CannotUndo("made jobs", "the job has added other jobs, which may have "
                           "run: cancel or undo these, and mend the rest by hand")
     return None

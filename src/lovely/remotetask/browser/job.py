@@ -48,8 +48,8 @@ HINDRANCES = {
     "settling": _("The job has ended just now and is still being entered in the books: "
                   "try again in a second."),
     "elsewhere": _("A database that the job has written to is not there any more."),
-    "not alone": _("The job was not run by a worker, or its record was written since: "
-                   "the transaction holds other work as well."),
+    "not alone": _("The transaction holds other work as well: several jobs shared it, or "
+                   "the job was run by hand, or its record was written since."),
     "made jobs": _("The job has added other jobs, which may have run: cancel or undo "
                    "these, and mend the rest by hand."),
     "changed since": _("Objects that the job wrote have been changed since, and the "

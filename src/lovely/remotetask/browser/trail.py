@@ -19,7 +19,7 @@ VERBS = {
     "stop processing": _("stopped processing here"),
     "pause processing": _("paused all workers"),
     "resume processing": _("let all workers take jobs again"),
-    "wish threads": _("wished so many threads"),
+    "set limit": _("set a limit"), "wish threads": _("wished so many threads"),
     "stop worker": _("asked a worker to stop"),
     "start worker": _("let a worker take jobs again"),
 }

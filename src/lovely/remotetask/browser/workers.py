@@ -1,18 +1,24 @@
 """Who works for a service, what they hold, and what they are wished to do."""
+from itertools import islice
+
 from zope.browserpage import ViewPageTemplateFile
 
 from lovely.remotetask import access, clerk, clock
 from lovely.remotetask.browser import _
 from lovely.remotetask.browser.layout import Action, Page
 from lovely.remotetask.crew import MOST_THREADS, PAUSED, STOPPED
-from lovely.remotetask.errors import RemoteTaskError
+from lovely.remotetask.errors import BadOption, RemoteTaskError
 from lovely.remotetask.failure import text_of
 from lovely.remotetask.store.wishes import PAUSE, STOP, THREADS
+from lovely.remotetask.task import lane_of
 
 HELD = 10      # jobs of one worker that are named
 WORKERS = 200  # that are shown
+LIMITS = 50    # that are shown
 
 STATES = {"": _("takes jobs"), PAUSED: _("paused"), STOPPED: _("stopped")}
+
+KINDS = {"lane": _("lane"), "task": _("task"), "lock": _("lock")}
 
 
 class Workers(Page):
@@ -27,10 +33,12 @@ class Workers(Page):
         "threads": Action(access.MANAGE, "wish_threads"),
         "stop": Action(access.MANAGE, "stop"),
         "start": Action(access.MANAGE, "start"),
+        "limit": Action(access.MANAGE, "set_limit"),
         "here": Action(access.MANAGE, "begin_here"),
         "not-here": Action(access.MANAGE, "end_here"),
     }
     wrong = None   # what is wrong with a number of threads: (worker or "", value, text)
+    wrongLimit = None   # what is wrong with a limit: (its field, text)
 
     def update(self):
         service = self.service
@@ -99,6 +107,52 @@ class Workers(Page):
                 if worker else _("as many threads as configured, all workers")
         return _("${number} threads, worker ${name}", mapping=number) if worker \
             else _("${number} threads, all workers", mapping=number)
+
+    # -- limits
+
+    @property
+    def limits(self):
+        """The limits of lanes and tasks, with how much of each is in use."""
+        service = self.service
+        return [dict(name=name, kind=KINDS[name.partition(":")[0]],
+                     of=name.partition(":")[2], width=limit.width,
+                     rate=None if limit.rate is None else str(limit.rate),
+                     taken=sum(service.caps.taken(name).values()),
+                     own=name in service.limits)
+                for name, limit in sorted(service.knownLimits().items())[:LIMITS]]
+
+    @property
+    def locks(self):
+        """Some of the names that jobs hold while they run."""
+        return [dict(of=name.partition(":")[2], taken=sum(holders.values()),
+                     waiting=len(waiting))
+                for name, holders, waiting in islice(self.service.caps.items(), LIMITS)
+                if name.startswith("lock:")]
+
+    def limitNames(self):
+        """What can be limited: lanes and tasks; (name, title, whether it is chosen)."""
+        tasks = self.service.getAvailableTasks()
+        lanes = {lane_of(task) for task in tasks.values()} - {""}
+        chosen = self.text("limit")
+        names = sorted({*self.service.knownLimits(), *(f"task:{name}" for name in tasks),
+                        *(f"lane:{lane}" for lane in lanes)})
+        return [(name, f"{self.say(KINDS[name.partition(':')[0]])} "
+                       f"{name.partition(':')[2]}", name == chosen) for name in names]
+
+    def set_limit(self):
+        name, width, rate = self.text("limit"), self.text("width"), self.text("rate")
+        try:
+            number = int(width) if width else None
+        except ValueError:
+            self.wrongLimit = "width", _("A whole number is wanted.")
+            return
+        try:
+            self.service.setLimit(name, number, rate or None)
+        except BadOption as error:
+            self.wrongLimit = error.option, text_of(error)
+        else:
+            self._done(_("The limit is set.") if width or rate
+                       else _("What the tasks declare holds again."))
 
     # -- wishes
 

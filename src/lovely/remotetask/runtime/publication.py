@@ -254,6 +254,7 @@ class Publication:
             if following is None:
                 return
             members.append(following)
+            self.manager.get().note(f"runJob {following[0].id}")
             context = following[1]
             try:
                 outcomes.append(service.runJob(*following, worker))

@@ -63,15 +63,26 @@ def writing(db: DB, tid: bytes, oid: bytes, limit: int) -> Writing:
             if transaction.tid == tid:
                 return _read(db, transaction, limit)
     finally:
-        getattr(transactions, "close", lambda: None)()
+        _close(transactions)
     raise NoHistory("packed", "the history of that time was packed away")
 
 
-def same(db: DB, tid: bytes, note: list[str], limit: int) -> Writing:
+def kinds(db: DB, tid: bytes, oid: bytes) -> Iterator[tuple[bytes, str]]:
+    """(oid, class) of all that a transaction has written, without limit."""
+    transactions = _transactions(db.storage, tid, oid)
+    try:
+        for transaction in transactions:
+            if transaction.tid == tid:
+                yield from ((record.oid, _kind(record)) for record in transaction)
+    finally:
+        _close(transactions)
+
+
+def same(db: DB, tid: bytes, wanted: Callable[[str], bool], limit: int) -> Writing:
     """What the transaction *tid* of another database has written in this one.
 
-    It is found by the first words of its note, near in time: the walk to there may
-    take a while in a large file.  Raises NoHistory.
+    It is the nearest in time with such a note: the walk to there may take a while in
+    a large file.  Raises NoHistory.
     """
     if not keeps_history(db):
         raise NoHistory("no history", f"the storage of database {db.database_name!r} "
@@ -83,16 +94,20 @@ def same(db: DB, tid: bytes, note: list[str], limit: int) -> Writing:
         found = None
         try:
             for transaction in transactions:
-                if _text(transaction.description).split()[:len(note)] == note and (
+                if wanted(_text(transaction.description)) and (
                         found is None or _distance(transaction.tid, moment)
                         < _distance(found.tid, moment)):
                     found = _read(db, transaction, limit)
         finally:
-            getattr(transactions, "close", lambda: None)()
+            _close(transactions)
         if found is not None:
             return found
     raise NoHistory("packed", f"what was written to database {db.database_name!r} at "
                     "that time is not found in its history any more")
+
+
+def _close(transactions: Any) -> None:
+    getattr(transactions, "close", lambda: None)()
 
 
 def _tid_at(moment: float) -> bytes:
@@ -144,9 +159,12 @@ def _read(db: DB, transaction: Any, limit: int) -> Writing:
 
 
 def _record(storage: Any, tid: bytes, record: Any) -> Record:
-    kind = ".".join(get_pickle_metadata(record.data)) if record.data else ""
-    return Record(record.oid, kind.strip("."), len(record.data or b""),
+    return Record(record.oid, _kind(record), len(record.data or b""),
                   present_tid(storage, record.oid) == tid)
+
+
+def _kind(record: Any) -> str:
+    return ".".join(get_pickle_metadata(record.data)).strip(".") if record.data else ""
 
 
 def present_tid(storage: Any, oid: bytes) -> bytes | None:

@@ -546,6 +546,29 @@ class Workers(DetailsCase):
             self.assertEqual(answer.status, 303)
             self.assertIn("remotetask-messages=", answer.headers["set-cookie"])
 
+    def test_limits_are_shown_set_and_taken_back(self):
+        self.assertIn("No lane and no task is limited.", self.text("workers.html"))
+        self.pressed("workers.html", "limit", limit="task:give", width="2", rate="5/10s")
+        text = self.text("workers.html")
+        self.assertIn("task give 2 5 per 10 s 0 stored here", text)
+        self.pressed("workers.html", "limit", limit="task:give", width="", rate="")
+        self.assertIn("No lane and no task is limited.", self.text("workers.html"))
+
+    def test_a_wrong_limit_is_explained_beside_its_field(self):
+        for field, given in (("width", "0"), ("width", "many"), ("rate", "often")):
+            answer = self.press("workers.html", "limit", limit="task:give",
+                                **{field: given})
+            self.assertEqual(answer.status, 200)
+            part = answer.text.partition(f'name="{field}"')[2].partition("</div>")[0]
+            self.assertIn('class="wrong"', part)
+            self.assertIn(f'value="{given}"', answer.text)
+        answer = self.press("workers.html", "limit", limit="lock:x", width="1")
+        self.assertIn('class="wrong"', answer.text)
+
+    def test_the_locks_of_a_job_are_shown(self):
+        jobid = self.add("give", startLater=True, locks=("invoice-7",))
+        self.assertIn("invoice-7", self.text(f"{jobid}"))
+
     def test_only_managers_wish(self):
         self.assertNotIn("<button", self.page("workers.html", "viewer"))
         for do in "pause", "threads", "here":

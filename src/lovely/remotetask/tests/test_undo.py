@@ -1,5 +1,6 @@
 """What a job has changed is told by the storage's history, and can be taken back."""
 import os
+from functools import partial
 from unittest import mock
 
 import transaction
@@ -281,6 +282,36 @@ class Undoing(UndoCase):
             context().service.add("write", "child", startLater=True)
 
         self.assertEqual(self.refused(self.run_job("mother")), "made jobs")
+
+    def test_a_job_that_added_jobs_after_many_objects_is_refused(self):
+        @self.task("great mother")
+        def mother(input):
+            tree = context().service._p_jar.root()["effects"]
+            for number in range(50):
+                tree[number] = PersistentMapping()
+            context().service.add("write", "child", startLater=True)
+
+        jobid = self.run_job("great mother")
+        with mock.patch.object(undo, "look", partial(undo.look, limit=3)):
+            self.assertEqual(self.refused(jobid), "made jobs")
+
+    def test_jobs_that_shared_a_transaction_are_refused(self):
+        @self.task("many", group=10)
+        def many(input):
+            context().service._p_jar.root()["effects"][input] = PersistentMapping()
+
+        ids = self.service.addMany("many", range(5))
+        transaction.commit()
+        self.start()
+        self.wait_status(list(ids))
+        self.wait_settled()
+        serials = {self.job(jobid)._p_serial for jobid in ids if self.job(jobid).status}
+        self.assertLess(len(serials), 5, "they have not shared a transaction")
+        together = [jobid for jobid in ids if [
+            self.job(each)._p_serial for each in ids].count(self.job(jobid)._p_serial) > 1]
+        for jobid in together:
+            self.assertFalse(undo.look(self.service, jobid).alone)
+            self.assertEqual(self.refused(jobid), "not alone")
 
     def test_what_is_not_completed_has_nothing_to_undo(self):
         self.task("fails", lambda input: 1 // 0, retries=0)
