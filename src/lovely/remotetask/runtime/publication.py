@@ -309,9 +309,11 @@ class Publication:
                 return Outcome(claim.id, claim.token, None)
             outages += 1
             # Where it can be written each time right after, the trouble is not the
-            # storage's but the attempt's own: that of another database, say.
-            unexplained = unexplained + 1 \
-                if not disk_full(trouble) and self._writable(claim) else 0
+            # storage's but the attempt's own: that of another database, say.  A ZEO
+            # server that was lost is nobody's own, however often it is lost.
+            unexplained = unexplained + 1 if not (
+                disconnected(trouble) or disk_full(trouble)) \
+                and self._writable(claim) else 0
             if unexplained >= OUTAGE_TRIES:
                 return self.fail(claim, context, trouble, worker)
             # Not charged: the next try sees whether it is done after all.

@@ -5,6 +5,7 @@ import unittest
 from unittest import mock
 
 import transaction
+from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import StorageError
 from zope.component import adapter, getGlobalSiteManager, provideHandler
 
@@ -114,6 +115,19 @@ class Outages(ServiceCase):
             self.start()
             self.wait_status(jobid, "completed")
         self.assertEqual((len(ran), self.job(jobid).failures), (OUTAGE_TRIES + 2, 0))
+
+    def test_a_zeo_server_may_be_lost_any_number_of_times(self):
+        ran = []
+
+        @self.task("fine", retries=0)
+        def fine(input):
+            ran.append(input)
+            if len(ran) <= 2 * OUTAGE_TRIES:
+                raise ClientDisconnected("lost again")
+        jobid = self.add("fine")
+        self.start()
+        self.wait_status(jobid, "completed")
+        self.assertEqual((len(ran), self.job(jobid).failures), (2 * OUTAGE_TRIES + 1, 0))
 
     def test_a_storage_that_fails_while_the_task_reads_charges_nothing(self):
         ran = []
