@@ -1,11 +1,13 @@
 """A worker that was taken for dead, though it is there."""
 import unittest
+from unittest import mock
 
 import transaction
 from ZODB.POSException import ConflictError
 
 from lovely.remotetask import clock
 from lovely.remotetask.clerk import Clerk, Want
+from lovely.remotetask.runtime import attendance
 from lovely.remotetask.tests.support import BOUND, Gate, ServiceCase
 
 
@@ -15,6 +17,9 @@ class TakenForDead(ServiceCase):
 
     def setUp(self):
         super().setUp()
+        often = mock.patch.object(attendance, "ATTEND_SECONDS", 0.05)
+        often.start()
+        self.addCleanup(often.stop)
         self.gate = Gate(self)
         self.told = []
 

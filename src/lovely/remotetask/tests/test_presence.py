@@ -39,9 +39,9 @@ for line in sys.stdin:
 class Other:
     """Another process with two workers, a and b."""
 
-    def __init__(self, test, *words, **environment):
+    def __init__(self, test, *words, before=(), **environment):
         self.popen = subprocess.Popen(
-            [sys.executable, "-c", OTHER, *words], text=True, stdin=subprocess.PIPE,
+            [*before, sys.executable, "-c", OTHER, *words], text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, env={**os.environ, **environment})
         test.addCleanup(self.popen.stdout.close)
         test.addCleanup(self.end)
@@ -128,6 +128,22 @@ class TheLock(unittest.TestCase):
              f"print(presence._locked(presence.Mark(*{tuple(mark)!r})))"],
             capture_output=True, text=True, timeout=BOUND).stdout
         self.assertEqual(said.strip(), "True")
+
+
+class InAnotherContainer(unittest.TestCase):
+    """A process that sees other processes than this one, under other numbers."""
+
+    def test_the_lock_proves_what_numbers_cannot(self):
+        unshare = shutil.which("unshare")
+        if unshare is None or subprocess.run(
+                [unshare, "-pf", "true"], capture_output=True).returncode:
+            self.skipTest("no program unshare, or it may not be used")
+        other = Other(self, before=(unshare, "-pf", "--kill-child"))
+        self.assertNotEqual(other.process.namespace, presence.namespace())
+        self.assertIs(presence.proven(other.process, other.a), True)
+        self.assertIs(presence.proven(other.process, None), None)
+        other.end()
+        self.assertIs(presence.proven(other.process, None), None)
 
 
 class WithoutTheLock(unittest.TestCase):

@@ -4,7 +4,7 @@ from unittest import mock
 
 import transaction
 
-from lovely.remotetask import processor, settings
+from lovely.remotetask import clerk, processor, settings
 from lovely.remotetask.clerk import Want
 from lovely.remotetask.errors import BadOption, BadSetting
 from lovely.remotetask.runtime import dispatcher
@@ -54,14 +54,17 @@ class Taking(ServiceCase):
         self.waits(*others)
 
     def test_many_that_it_does_not_take_do_not_hide_what_it_takes(self):
-        self.service.addMany("a", range(3000))
+        few = mock.patch.object(clerk, "LOOKED_AT", 100)  # in one look
+        few.start()
+        self.addCleanup(few.stop)
+        self.service.addMany("a", range(350))
         transaction.commit()
         wanted = self.add("a", tags=("t",))
         self.start(tags="t")
         self.wait_status(wanted)
         more = self.add("a", tags=("t",))
         self.wait_status(more)
-        self.assertEqual(self.service.counts()["queued"], 3000)
+        self.assertEqual(self.service.counts()["queued"], 350)
 
     def test_what_is_more_urgent_than_what_was_passed_over_is_seen(self):
         others = [self.add("a") for _ in range(3)]
@@ -121,6 +124,7 @@ class Taking(ServiceCase):
 
 
 class TakingWithThreads(Taking):
+    level = 2
     factory = processor.MultiProcessor
 
 

@@ -96,7 +96,9 @@ class WorkersCase(unittest.TestCase):
 
 
 class OnOneHost(WorkersCase):
-    """By default nothing but a lock can prove a death here before the test ends."""
+    """Nothing but a lock can prove a death here before the test ends."""
+
+    level = 2
 
     def test_what_a_killed_worker_held_runs_at_its_sibling(self):
         first = self.worker()
@@ -114,10 +116,6 @@ class OnOneHost(WorkersCase):
         self.assert_books()
         self.assertEqual(len(self.asked(lambda service: service.workers())), 1)
 
-
-class OnOneHostLonger(WorkersCase):
-
-    level = 2
 
     def test_workers_are_listed_from_start_to_end_also_idle(self):
         first, second = self.worker(), self.worker()
@@ -312,11 +310,8 @@ class WishingOverPostgres(Wishing):
     storage = "postgresql"
 
 
-class OnZeo(OnOneHostLonger):
+class OnZeo(OnOneHost):
     storage = "zeo"
-
-    test_what_a_killed_worker_held_runs_at_its_sibling = \
-        OnOneHost.test_what_a_killed_worker_held_runs_at_its_sibling
 
 
 class OnPostgres(OnZeo):
