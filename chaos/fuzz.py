@@ -468,9 +468,12 @@ def worst(house):
         assert answer.status in (400, 401, 413), (answer.status, piece)
         found[headers["Content-Type"].split(";")[0], piece] = min(taken)
     for piece in ("&", "a=&", "x:int=1&", "%41"):
-        begun = time.perf_counter()
-        house.ask("GET", SERVICE, None, query=piece * (QUERY_LIMIT // len(piece)))
-        found["query", piece] = time.perf_counter() - begun
+        taken = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            house.ask("GET", SERVICE, None, query=piece * (QUERY_LIMIT // len(piece)))
+            taken.append(time.perf_counter() - begun)
+        found["query", piece] = min(taken)
     return found
 
 

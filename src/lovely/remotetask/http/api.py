@@ -257,5 +257,7 @@ class ProblemView:
         if IMethodNotAllowed.providedBy(error):  # of a method that nobody knows
             api = removeSecurityProxy(error.object)
             error = guard.MethodNotAllowed(
-                self.request.method, routes.methods(api.names[1:]))
+                self.request.method, routes.methods(api.names[1:])) \
+                if isinstance(api, Api) else Problem(
+                    "not-found", "no such thing at this address")
         return give(of_error(error, self.request), self.request)

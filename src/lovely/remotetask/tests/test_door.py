@@ -32,6 +32,11 @@ class Case(unittest.TestCase):
         self.house.errors.records.clear()
         self.house.task("work", lambda input: input)
 
+    def assert_no_errors(self):
+        """In the log there is nothing but what requests have done wrong."""
+        self.assertEqual([record.getMessage() for record in self.house.errors.records
+                          if calm(record) and record.exc_info], [])
+
 
 class BeforeTheLogin(Case):
 
@@ -90,8 +95,18 @@ class InTheSkin(Case):
                 answer = self.ask(method, "/++skin++RemoteTask" + path, "viewer",
                                   headers={"Sec-Fetch-Site": "none"})
                 self.assertIn(answer.status, (401, 403, 404, 405), (method, path))
-        self.assertEqual([record.getMessage() for record in self.house.errors.records
-                          if calm(record) and record.exc_info], [])
+        self.assert_no_errors()
+
+
+class BelowTheApi(Case):
+
+    def test_views_of_others_are_not_there(self):
+        """Found by chaos/fuzz.py: such a view has no methods that the api could name."""
+        for method in "PUT", "DELETE":
+            answer = self.ask(method, f"{SERVICE}/api/v1/x/@@manage", "manager",
+                              headers={"Sec-Fetch-Site": "none"})
+            self.assertIn(answer.status, (404, 405), method)
+        self.assert_no_errors()
 
 
 class TheWay(Case):
