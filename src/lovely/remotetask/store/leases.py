@@ -53,6 +53,16 @@ class Lease(Persistent):
         self.registration = Registration(name, now)
         self.held: dict[int, tuple[int, int]] = {}
 
+    def __setstate__(self, state):
+        """A lease of before there were registrations has all that in itself."""
+        super().__setstate__(state)
+        if "registration" not in state:
+            found = Registration.__new__(Registration)
+            found.since, found._mark = state["since"], None
+            found._process = (
+                state["host"], "", state["boot"], "", state["pid"], state["started"])
+            self.__dict__["registration"] = found
+
     @property
     def host(self) -> str:
         return self.registration.process.host

@@ -9,7 +9,7 @@ from ZODB.MappingStorage import MappingStorage
 
 from lovely.remotetask import clock, presence
 from lovely.remotetask.runtime import rescue
-from lovely.remotetask.store.leases import Leases
+from lovely.remotetask.store.leases import Lease, Leases
 
 
 class Watching(unittest.TestCase):
@@ -88,6 +88,15 @@ class Watching(unittest.TestCase):
         with mock.patch.dict("os.environ", REMOTETASK_HOST="elsewhere"):
             self.leases.open("c", 0)
         self.assertEqual(self.look(1), ["a", "b"])
+
+    def test_a_lease_of_before_there_were_registrations_is_read(self):
+        old = Lease.__new__(Lease)
+        old.__setstate__(dict(name="old", host="h", boot="b", pid=1, started="2",
+                              since=3, held={7: (1, 2)}))
+        self.leases._leases["old"] = old
+        self.assertEqual((old.host, old.pid, old.since, old.held), ("h", 1, 3, {7: (1, 2)}))
+        self.look()
+        self.assertIn("old", self.look(5))
 
     def test_what_is_claimed_by_hand_makes_no_worker(self):
         name = "by hand"
