@@ -3,6 +3,7 @@ import logging
 import os
 import re
 import sys
+import time
 import warnings
 
 import transaction
@@ -17,6 +18,12 @@ from zope.processlifetime import DatabaseOpened
 
 from lovely.remotetask import uris
 from lovely.remotetask.app.problems import CannotStart
+
+
+FIRST_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds before another try
+
+# What PostgreSQL says when another process makes the same table or function.
+MEANWHILE = ("already exists", "concurrently updated")
 
 
 def read(path):
@@ -62,7 +69,7 @@ def open_databases(options):
     """Open the databases and say so to all who start with them; the main one."""
     try:
         with uris.said_once():
-            databases, _ = appsetup.multi_database(options.databases)
+            databases, _ = _again(appsetup.multi_database, options.databases)
     except LockError as error:
         raise CannotStart(_locked(error)) from error
     except uris.BadURI as error:
@@ -70,7 +77,7 @@ def open_databases(options):
     except Exception as error:
         raise CannotStart(uris.trouble(_name(options), error)) from error
     try:
-        _tell_opened(databases[0])
+        _again(notify, DatabaseOpened(databases[0]))
     except BaseException:
         close_databases(databases[0])
         raise
@@ -83,15 +90,19 @@ def _name(options):
     return "the database" if uri is None else uris.hidden(uri)
 
 
-def _tell_opened(db):
-    """Of several processes that find an empty database, one makes the root in it."""
-    for last in (False, False, True):
+def _again(step, *arguments):
+    """Of several processes that find an empty database, one makes what is in it:
+    tables, roots, the first services.  The others find it then."""
+    for pause in (*FIRST_PAUSES, None):
         try:
-            return notify(DatabaseOpened(db))
-        except TransientError:
-            if last:
+            return step(*arguments)
+        except Exception as error:
+            meanwhile = isinstance(error, TransientError) or any(
+                text in str(error) for text in MEANWHILE)
+            if pause is None or not meanwhile:
                 raise
             transaction.abort()
+            time.sleep(pause)
 
 
 def close_databases(db):

@@ -205,6 +205,33 @@ class WhatIsWrong(ProcessCase):
         self.assertIn("pool_size is for <zodb> to say", err)
 
 
+class TheFirstStart(ProcessCase):
+    """Several find the same empty database at once: one makes what is to be there."""
+
+    level = 2
+    layer = servers.SHARED
+
+    def test_on_zeo(self):
+        self.start_together("zeo")
+
+    def test_on_postgresql(self):
+        self.start_together("postgresql")
+
+    def start_together(self, storage):
+        uri = servers.SHARED.uri(self, storage)
+        self.environment.pop("REMOTETASK_AUTOSTART", None)
+        applications = [
+            self.start("run", "--no-example", "--port", 0, "--db", uri, f"web{number}")
+            for number in range(3)]
+        for application in applications:
+            application.wait_for("Ctrl-C stops it")
+        self.assertEqual(
+            self.done("add", "echo", "1", "--wait", "30s", "--db", uri), "1\n")
+        self.assertEqual(len(self.answer("status", "--db", uri)), 1)
+        for application in applications:
+            self.assertEqual(application.stop(signal.SIGTERM), 0, application.said)
+
+
 class TheServerGoes(ProcessCase):
     """A worker sits out an outage, and goes on when the server is back."""
 
