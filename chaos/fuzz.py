@@ -448,7 +448,8 @@ def furnish(house):
 
 
 def worst(house):
-    """Seconds of the slowest body of one MiB by somebody who has not logged in."""
+    """Seconds of a thread that the slowest body of one MiB takes, of somebody who has
+    not logged in: its own, whatever else the machine does."""
     head = b"<?xml version='1.0'?><methodCall><methodName>"
     multipart = {"Content-Type": "multipart/form-data; boundary=b", "Sec-Fetch-Site": "none"}
     cases = [(XML, piece) for piece in (b"a\n", b"\n", b"<a/>", b"<a>", b"&lt;", b"a")]
@@ -462,17 +463,17 @@ def worst(house):
         body = (head if headers is XML else b"") + piece * (MIB // len(piece))
         taken = []
         for _ in range(5):
-            begun = time.perf_counter()
+            begun = time.thread_time()
             answer = house.ask("POST", SERVICE, None, body[:MIB], headers)
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.thread_time() - begun)
         assert answer.status in (400, 401, 413), (answer.status, piece)
         found[headers["Content-Type"].split(";")[0], piece] = min(taken)
     for piece in ("&", "a=&", "x:int=1&", "%41"):
         taken = []
         for _ in range(5):
-            begun = time.perf_counter()
+            begun = time.thread_time()
             house.ask("GET", SERVICE, None, query=piece * (QUERY_LIMIT // len(piece)))
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.thread_time() - begun)
         found["query", piece] = min(taken)
     return found
 
