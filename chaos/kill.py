@@ -55,8 +55,8 @@ def main():
         try:
             end = time.monotonic() + 60 * options.minutes
             while killed < options.kills and time.monotonic() < end:
-                time.sleep(chance.uniform(0.02, 0.7))
                 victim = pick(living, chance)
+                time.sleep(chance.uniform(0, 0.8))
                 at_work += bool(victim.said("At"))
                 victim.kill()
                 killed += 1
