@@ -103,10 +103,14 @@ class Reading(Finding):
         Looks at the newest SCAN_LIMIT jobs of that principal, in the books alone.
         """
         found = 0
-        fresh, _ = clerk.unfolded(self)
+        fresh, runs = clerk.unfolded(self)
         for job in map(self._job, fresh):
             if job is not None and job.owner == owner and job.status in WAITING:
                 found += 1
+        for first, last in runs:  # each was added at once, and so by one
+            job = self._job(first)
+            if job is not None and job.owner == owner:
+                found += last - first + 1
         keys = () if owner is None else self.index.newest(facet=("owner", owner))
         for _, id in islice(keys, SCAN_LIMIT):
             if found >= limit:

@@ -356,6 +356,18 @@ class TheRoom(ServiceCase):
         with self.assertRaises(guard.TooManyJobs):
             self.add("submitter")
 
+    def test_those_count_that_are_not_in_the_books_yet(self):
+        """Thousands that were added at once are one long run for the clerk."""
+        self.service.configure(waiting_limit=10_000, waiting_limit_each=3_000)
+        with acting_as("submitter"):
+            self.service.addMany("echo", range(2_999))
+            guard.require_room(self.service)
+            self.service.add("echo")
+            with self.assertRaises(guard.TooManyJobs):
+                guard.require_room(self.service)
+        with acting_as("manager"):
+            guard.require_room(self.service)
+
     def test_code_is_not_bound_by_it(self):
         for _ in range(10):
             self.service.add("echo")
