@@ -10,6 +10,7 @@ at its end, with exactly one effect if it is completed.
 
     bin/py chaos/simulate.py --seeds 10000 --first 0
     bin/py chaos/simulate.py --first 4711 --seeds 1 --trace 200    what happened there
+    bin/py chaos/simulate.py --mutants        which seed finds which planted bug
 
 The same seed plays the same story, always.
 """
@@ -35,6 +36,8 @@ def arguments():
                        help="the last so many lines of what happened in each")
     found.add_argument("--mutant", choices=sorted(mutants.MUTANTS),
                        help="plant this bug, and stop at the seed that finds it")
+    found.add_argument("--mutants", action="store_true",
+                       help="plant each bug in turn, and tell which seed finds it")
     found.add_argument("--brief", action="store_true", help="20 seeds")
     found.add_argument("--json", action="store_true", help="the figures for a program")
     return found.parse_args()
@@ -51,8 +54,26 @@ def sums(results):
     return dict(found), dict(sorted(faults.items()))
 
 
+def find_each(first, number):
+    """Plant each bug, and play until it is found; how many are not."""
+    missing = 0
+    for name in mutants.MUTANTS:
+        with mutants.planted(name):
+            for seed in range(first, first + number):
+                violations = play.run(seed).violations
+                if violations:
+                    print(f"{name:24} seed {seed:4}  {violations[0][:90]}", flush=True)
+                    break
+            else:
+                missing += 1
+                print(f"{name:24} not found by {number} seeds", flush=True)
+    return missing
+
+
 def main():
     options = arguments()
+    if options.mutants:
+        sys.exit(bool(find_each(options.first, min(options.seeds, 200))))
     number = 20 if options.brief else options.seeds
     began, results, failed = time.monotonic(), [], []
     with mutants.planted(options.mutant):

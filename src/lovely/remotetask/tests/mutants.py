@@ -312,10 +312,3 @@ def waits_for_ever():
             "self._schedule(job).put(job.id, due)",
             "is_new and self._schedule(job).put(job.id, due)")):
         yield
-
-
-@mutant
-def prune_by_the_index():
-    """What the books take for finished is removed without a look at the job."""
-    with edited(clerk.Clerk, "_prune", ("job.recordedStatus != status", "False")):
-        yield

@@ -1,12 +1,15 @@
 """Simulated processes, faults from a seed: see the package `simulation`."""
 import unittest
 
+from lovely.remotetask.tests import mutants
+
 try:
     from lovely.remotetask.tests.simulation import play
 except ImportError:  # greenlet, or ZEO for its errors
     play = None
 
 FEW, MANY = 20, 500
+FOUND_WITHIN = 200   # seeds, for any planted bug
 
 
 @unittest.skipIf(play is None, "greenlet or ZEO is not installed")
@@ -48,3 +51,22 @@ class ManySeeds(SimulationCase):
     def test_nothing_is_lost_and_nothing_done_twice(self):
         for _ in self.play_all():
             pass
+
+
+@unittest.skipIf(play is None, "greenlet or ZEO is not installed")
+class PlantedBugs(unittest.TestCase):
+    """`bin/py chaos/simulate.py --mutants` shows which seed finds which."""
+
+    level = 2
+
+    def test_each_is_found_within_200_seeds(self):
+        self.assertGreaterEqual(len(mutants.MUTANTS), 12)
+        for name in mutants.MUTANTS:
+            with self.subTest(bug=name), mutants.planted(name):
+                self.assertTrue(any(
+                    play.run(seed).violations for seed in range(FOUND_WITHIN)))
+
+    def test_a_bug_that_cannot_be_planted_any_more_is_an_error(self):
+        with self.assertRaisesRegex(AssertionError, "no 'never there' to be broken"):
+            with mutants.edited(play.Play, "run", ("never there", "")):
+                pass
