@@ -122,7 +122,10 @@ def pages(store):
         "add job": "addjob.html?task=benchmarks.mail",
         "add cron job": "addcronjob.html?task=benchmarks.mail",
         "schedules": "schedules.html", "workers": "workers.html",
-        "settings": "settings.html", "a job": str(store.some), "a schedule": str(store.cron),
+        "settings": "settings.html", "what people did": "trail.html",
+        "a job": str(store.some), "a schedule": str(store.cron),
+        "to undo a job": f"{store.some}/undo.html",
+        "to edit a schedule": f"{store.cron}/editjob",
     }
     return {"all services": "/++skin++RemoteTask/",
             **{name: f"{base}/{path}" for name, path in names.items()}}
