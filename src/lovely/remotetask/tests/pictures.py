@@ -3,22 +3,33 @@
     python -m lovely.remotetask.tests.pictures docs/screenshots
 """
 import contextlib
+import math
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
+import transaction
+from zope.app.publication.zopepublication import ZopePublication
+
 import lovely.remotetask
+from lovely.remotetask import clock
 from lovely.remotetask.app import Application
+from lovely.remotetask.interfaces import ITaskService
 
 HERE = Path(__file__).parent / "pages"
 CHECKOUT = Path(lovely.remotetask.__path__[0]).parents[2]
 NODE_MODULES = Path(os.environ.get("REMOTETASK_NODE", CHECKOUT / ".node")) / "node_modules"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 NEEDED = ("playwright-core", "axe-core")
-BOUND = 900  # seconds
+BOUND = 900     # seconds
+WAITING = 6     # jobs of the shop that wait, or were cancelled
+PATIENCE = 60   # seconds for a minute's jobs
+NAMES = ("Ada", "Grace", "Alan", "Barbara", "Edsger", "Frances", "Niklaus", "Radia")
 
 
 def missing() -> str:
@@ -31,21 +42,69 @@ def missing() -> str:
     return f"no {' and '.join(absent)} in {NODE_MODULES.parent}: make node" if absent else ""
 
 
+class Shifted:
+    """The clock of this machine, so many seconds earlier."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+
+    def micros(self) -> int:
+        return time.time_ns() // 1000 - round(self.seconds * 1_000_000)
+
+
 @contextlib.contextmanager
-def shop():
-    """The running application; its jobs are worked for."""
+def shop(minutes: int = 0):
+    """The running application; its jobs are worked for.  minutes: so long, by its
+    clock, it has been open when it is handed out."""
     directory = tempfile.mkdtemp(prefix="remotetask-pages-")
-    running = None
+    running, before = None, clock.current
+    clock.current = Shifted(minutes * 60)
     try:
         with open(os.devnull, "w") as nothing:
             running = Application(
                 Path(directory) / "var", port=0, example=HERE / "shop",
                 stream=nothing).start()
+            for minute in range(minutes):
+                trade(running, minute)
+                clock.current = Shifted((minutes - minute - 1) * 60)
             yield running
     finally:
+        clock.current = before
         if running is not None:
             running.stop()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def trade(running, minute: int) -> None:
+    """A minute of business: some orders, and now and then a payment that fails."""
+    customers = 6 + round(5 * math.sin(minute / 7)) + minute % 3
+    manager = transaction.TransactionManager()
+    connection = running.db.open(manager)
+    try:
+        root = connection.root()[ZopePublication.root_name]
+        service = root.getSiteManager().getUtility(ITaskService, "shop")
+        service.addMany("shop.order", [
+            {"customer": NAMES[number % len(NAMES)], "shipping": "parcel"}
+            for number in range(customers)], title=f"Order of minute {minute}",
+            tags=("order",))
+        if minute % 9 == 4:
+            service.add("shop.payment", NAMES[minute % len(NAMES)], tags=("bank",))
+        manager.commit()
+        end = time.monotonic() + PATIENCE
+        while ended(service) < len(service.jobs) - WAITING:
+            if time.monotonic() > end:
+                raise AssertionError("the shop does not work")
+            threading.Event().wait(0.05)
+            manager.begin()
+    finally:
+        manager.abort()
+        connection.close()
+
+
+def ended(service) -> int:
+    """How many attempts the workers have told of."""
+    return sum(figures["completed"] + figures["error"]
+               for figures in service.totals().values())
 
 
 def look(running, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +120,7 @@ def main(directory="docs/screenshots"):
     if missing():
         return missing()
     Path(directory).mkdir(parents=True, exist_ok=True)
-    with shop() as running:
+    with shop(minutes=58) as running:
         done = look(running, "pictures.js", directory)
     print(done.stdout, end="")
     return done.stderr or done.returncode

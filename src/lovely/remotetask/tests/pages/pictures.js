@@ -14,6 +14,7 @@ async function prepare(browser) {
   const page = await open(browser);
   for (const name of ["shop.catalogue", "shop.payment"]) {
     await page.goto(service + "/addjob.html?task=" + name);
+    await page.getByLabel("Input", { exact: true }).fill('"Grace"');
     await page.getByRole("button", { name: "Add job" }).click();
   }
   await page.goto(service + "/jobs.html?state=error");
