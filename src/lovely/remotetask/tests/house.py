@@ -12,6 +12,8 @@ from urllib.parse import quote
 import transaction
 import ZODB
 from zope.app.publication.httpfactory import HTTPPublicationRequestFactory
+from zope.app.publication.interfaces import (
+    IBrowserRequestFactory, IHTTPRequestFactory, IXMLRPCRequestFactory)
 from zope.app.publication.zopepublication import ZopePublication
 from zope.app.wsgi import WSGIPublisherApplication
 from zope.component import getGlobalSiteManager
@@ -20,14 +22,16 @@ from zope.configuration import xmlconfig
 from zope.event import notify
 from zope.processlifetime import DatabaseOpened
 from zope.security.management import setSecurityPolicy
+from zope.site.interfaces import IRootFolder
 from zope.testing.cleanup import cleanUp
+from zope.traversing.interfaces import IBeforeTraverseEvent
 from ZODB.MappingStorage import MappingStorage
 
 import lovely.remotetask.app
 from lovely.remotetask import processor
 from lovely.remotetask.app import login
 from lovely.remotetask.app.first import add_service
-from lovely.remotetask.guard.wsgi import Door
+from lovely.remotetask.guard.wsgi import Door, nothing_by_get
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.task import SimpleTask
 from lovely.remotetask.tests import people
@@ -50,9 +54,13 @@ class Answer(NamedTuple):
 
 
 class House:
-    """The application of app/site.zcml before a database in memory."""
+    """The application of app/site.zcml before a database in memory.
 
-    def __init__(self, storage=None):
+    guarded: with what our own application has around its publisher; without, our pages
+    and interfaces stand in it as in an application of somebody else.
+    """
+
+    def __init__(self, storage=None, guarded=True):
         self.errors = _Errors()
         logging.getLogger("SiteError").addHandler(self.errors)
         logging.getLogger("SiteError").propagate = False
@@ -64,11 +72,22 @@ class House:
         # An empty FileStorage is not true.
         self.db = ZODB.DB(MappingStorage() if storage is None else storage)
         notify(DatabaseOpened(self.db))
-        self.wsgi = Door(WSGIPublisherApplication(
-            self.db, HTTPPublicationRequestFactory))
+        self.wsgi = WSGIPublisherApplication(self.db, HTTPPublicationRequestFactory)
+        if guarded:
+            self.wsgi = Door(self.wsgi)
+        else:
+            self._take_away()
         with self.root() as root:
             if "tasks" not in root.getSiteManager()["default"]:
                 add_service(root, "tasks")
+
+    def _take_away(self):
+        """What guard/requests.zcml registers for the whole application."""
+        registry = getGlobalSiteManager()
+        for each in IBrowserRequestFactory, IHTTPRequestFactory, IXMLRPCRequestFactory:
+            assert registry.unregisterUtility(provided=each)
+        assert registry.unregisterHandler(
+            nothing_by_get, (IRootFolder, IBeforeTraverseEvent))
 
     def close(self):
         transaction.abort()
@@ -169,6 +188,20 @@ def form(**fields) -> bytes:
     """Fields as the body of a form."""
     return "&".join(f"{quote(name)}={quote(str(each))}" for name, value in fields.items()
                     for each in (value if isinstance(value, list) else [value])).encode()
+
+
+class InAnotherHouse:
+    """A layer in which nothing but our own pages and interfaces guards them."""
+
+    house: House
+
+    @classmethod
+    def setUp(cls):
+        cls.house = House(guarded=False)
+
+    @classmethod
+    def tearDown(cls):
+        cls.house.close()
 
 
 class InTheHouse:

@@ -15,7 +15,7 @@ from lovely.remotetask import processor
 from lovely.remotetask.http.routes import CHANGES, ROUTES
 from lovely.remotetask.tests import permissions
 from lovely.remotetask.tests.house import (
-    FORM, JSON, SERVICE, XML, InTheHouse, form)
+    FORM, JSON, SERVICE, XML, InAnotherHouse, InTheHouse, form)
 from lovely.remotetask.tests.people import acting_as
 from lovely.remotetask.tests.permissions import EVERYBODY, NO, YES
 
@@ -302,6 +302,22 @@ class Behaviour(unittest.TestCase):
                     self.assertEqual(self.house.tid(), before, (row, who))
                 self.check(row, who, expected, allowed, answer)
 
+    def test_no_call_changes_anything_for_another_site(self):
+        jobid = self.make("manager")
+        before = self.house.tid()
+        for header in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
+                       {"Origin": "http://evil.example"}, {"Origin": "null"}):
+            for name, arguments in ("add", ("work",)), ("cancel", (jobid,)):
+                answer = self.house.ask("POST", SERVICE, "manager", xmlrpc.client.dumps(
+                    arguments, name).encode(), {**XML, **header})
+                if answer.status == 200:
+                    with self.assertRaises(xmlrpc.client.Fault) as caught:
+                        xmlrpc.client.loads(answer.body)
+                    self.assertEqual(caught.exception.faultCode, 403)
+                else:
+                    self.assertEqual(answer.status, 403)
+                self.assertEqual(self.house.tid(), before, (name, header))
+
     def call(self, route, who, jobid, **headers):
         path = f"{SERVICE}/api/v1/{route.path}".replace("{id}", str(jobid)).replace(
             "{name}", "work")
@@ -413,6 +429,12 @@ class Behaviour(unittest.TestCase):
                     with acting_as("manager"), self.subTest(f"{kind}.{name}"):
                         with self.assertRaises((Forbidden, AttributeError)):
                             getattr(ProxyFactory(thing), name)
+
+
+class Embedded(Behaviour):
+    """The same in an application that has nothing of ours around its publisher."""
+
+    layer = InAnotherHouse
 
 
 if __name__ == "__main__":
