@@ -6,6 +6,7 @@ It tells on its standard output what happens, and comes to its end when its stan
 input is closed.  A line of its input lets what waits in `hold` go on.
 """
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -64,6 +65,7 @@ class Attending(Attendance):
 
 
 def main(uri, arguments="{}"):
+    logging.getLogger("lovely.remotetask").addHandler(logging.NullHandler())
     setHooks()
     for name, function in (("work", work), ("hold", hold), ("pill", pill),
                            ("crowd", crowd)):
