@@ -247,6 +247,19 @@ class Jobs(Api):
         self.refused("not-allowed", "PATCH", f"/jobs/{other}", "submitter",
                      {"input": "mine"})
 
+    def test_what_fails_halfway_leaves_nothing(self):
+        with mock.patch.object(TaskService, "noteMade", side_effect=RuntimeError), \
+                self.assertLogs("lovely.remotetask.http.problems", "ERROR"):
+            self.refused("internal", "POST", "/jobs", body={"task": "echo"},
+                         Idempotency_Key="halfway")
+        with self.house.service() as service:
+            self.assertEqual(sum(service.counts().values()), 0)
+
+    def test_who_may_not_add_does_not(self):
+        self.refused("not-allowed", "POST", "/jobs", "viewer", {"task": "echo"})
+        self.refused("not-allowed", "POST", "/schedules", "submitter", {"task": "echo"})
+        self.refused("not-allowed", "POST", "/jobs", "viewer", {})
+
     def test_what_changes_is_told_by_its_tag(self):
         jobid = self.add(startLater=True)
         _, _, headers = self.ask("GET", f"/jobs/{jobid}")
@@ -412,6 +425,11 @@ class Everything(Api):
             self.assertEqual(answer.status, 403)
         with self.house.service() as service:
             self.assertEqual(sum(service.counts().values()), 0)
+
+    def test_the_api_asks_for_itself_too_where_a_change_comes_from(self):
+        with mock.patch.object(self.house, "wsgi", self.house.wsgi.application):
+            self.refused("foreign-site", "POST", "/jobs", body={"task": "echo"},
+                         Sec_Fetch_Site="cross-site")
 
     def test_a_form_is_no_json(self):
         for kind in ("application/x-www-form-urlencoded", "text/plain",

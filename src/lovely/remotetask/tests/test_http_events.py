@@ -6,7 +6,7 @@ import threading
 import unittest
 from unittest import mock
 
-from lovely.remotetask import clock
+from lovely.remotetask import clock, processor
 from lovely.remotetask.app.web import WebServer
 from lovely.remotetask.http import lines, streams, watch
 from lovely.remotetask.testing import BOUND
@@ -129,6 +129,22 @@ class TheStream(Case):
         self.work()
         stream.until("job", {"id": jobid, "status": "completed", "task": "echo"})
         stream.until("counts", {"completed": 1})
+
+    def test_what_is_in_hand_is_told(self):
+        going_on = threading.Event()
+        self.house.task("gate", lambda input: going_on.wait(BOUND))
+        stream = self.stream()
+        stream.until("counts")
+        with self.house.service() as service:
+            jobid = service.add("gate")
+            service.startProcessing()
+        try:
+            stream.until("job", {"id": jobid, "status": "processing"})
+            going_on.set()
+            stream.until("job", {"id": jobid, "status": "completed"})
+        finally:
+            going_on.set()
+            processor.stop_all(self.house.db, grace=BOUND)
 
     def test_who_comes_back_hears_what_was_missed(self):
         stream = self.stream()
