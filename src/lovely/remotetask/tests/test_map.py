@@ -18,7 +18,7 @@ HERE = Path(lovely.remotetask.__path__[0])
 SETUP = HERE.parents[2] / "setup.py"
 
 #: Asked for what they know if they are there, and not needed.
-OPTIONAL = ("zope.app.appsetup", "App.config", "psycopg2")
+OPTIONAL = ("zope.app.appsetup", "App.config", "psycopg2", "relstorage")
 
 #: Floors with their rooms, each with its one sentence. A room is a module or,
 #: with all that is in it, a package.
