@@ -9,18 +9,23 @@ commit any more until the server is started again.  Here the storage is told.  A
 there is a timeout, so that a client that hangs in a commit cannot hold up all others
 for as long as it hangs.
 
+Clients keep numbers for new objects that they were given and have not used.  A server
+that starts again would give the same numbers to others: here it begins far beyond.
+
 A FileStorage closes itself when fsync fails: nobody knows then what is on the disk.
 runzeo goes on and answers every request by an error; here the process ends, so that a
 supervisor starts another, which reads what there is.
 """
 import logging
 import os
+import random
 import sys
 import threading
 
 from ZEO import runzeo
 from ZEO.asyncio import server
 from ZEO.StorageServer import StorageServer
+from ZODB.utils import p64, u64
 
 from lovely.remotetask.runtime.engine import is_local
 
@@ -32,6 +37,7 @@ TIMEOUT = 30
 
 LOOK_SECONDS = 0.5  # between two looks whether a storage has closed itself
 GONE = 3            # exit code then
+BATCH = 100         # numbers for new objects that a client is given at once
 
 
 class Protocol(server.ServerProtocol):
@@ -65,6 +71,14 @@ class Server(runzeo.ZEOServer):
                 format="%(asctime)s %(levelname)s %(name)s %(message)s")
             # Each client that comes and goes is half a dozen lines.
             logging.getLogger("ZEO").setLevel(logging.WARNING)
+
+    def open_storages(self):
+        """See runzeo; what clients may still have of numbers is left out."""
+        super().open_storages()
+        for storage in self.storages.values():
+            if hasattr(storage, "set_max_oid"):
+                beyond = BATCH * random.randrange(1_000, 1_000_000)
+                storage.set_max_oid(p64(u64(storage._oid) + beyond))
 
     def create_server(self):
         """See runzeo.create_server, which does not let choose the Acceptor."""

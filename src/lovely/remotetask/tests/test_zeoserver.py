@@ -17,6 +17,7 @@ from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.DB import DB
 from ZODB.POSException import ConflictError
+from ZODB.utils import u64
 from zope.component import provideUtility
 
 from lovely.remotetask import TaskService, zeoserver
@@ -248,6 +249,28 @@ class TheTimeout(ZeoCase):
 
     def test_can_be_switched_off(self):
         self.assertIsNone(self.timeout_of("-t", "0"))
+
+
+class Numbers(ZeoCase):
+
+    def first_of(self, path):
+        options = zeoserver.Options()
+        options.realize(["-a", "127.0.0.1:0", "-f", str(path)])
+        server = zeoserver.Server(options)
+        server.open_storages()
+        storage, = server.storages.values()
+        try:
+            return u64(storage.new_oid())
+        finally:
+            storage.close()
+
+    def test_of_new_objects_are_not_given_again_by_the_next_server(self):
+        """A client had kept some from before: 'A different object already has the same
+        oid' ended its commit."""
+        path = Path(self.directory) / "Data.fs"
+        first, again = self.first_of(path), self.first_of(path)
+        self.assertGreater(min(first, again), 1_000 * zeoserver.BATCH)
+        self.assertGreater(abs(first - again), 1)
 
 
 class Nobody:
