@@ -33,13 +33,13 @@ def whole(call, job) -> dict[str, Any]:
     found = summary(call, job)
     found.update(plain.fields(
         job, "deadline timeout retries startedCount failures crashes handbacks".split()))
-    found["concerns"] = [plain.shown(each)["repr"] for each in job.concerns]
     found["progress"] = plain.progress(call.service.getProgress(job.id))
     withheld = []
     if access.may(access.READ_INPUT, job):
         found["input"] = seen(access.input_of, job)
+        found["concerns"] = [plain.shown(each)["repr"] for each in job.concerns]
     else:
-        withheld.append("input")
+        withheld += ["input", "concerns"]
     if access.may(access.READ_RESULT, job):
         found["output"] = seen(access.output_of, job)
         found["error"] = None if job.error is None else clean(job.error)[:TEXT_LIMIT]

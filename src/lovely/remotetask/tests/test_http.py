@@ -119,7 +119,8 @@ class Jobs(Api):
         jobid = self.add(input="secret")
         self.work()
         _, data, _ = self.ask("GET", f"/jobs/{jobid}", "viewer")
-        self.assertEqual(data["withheld"], ["input", "output", "error", "attempts"])
+        self.assertEqual(
+            data["withheld"], ["input", "concerns", "output", "error", "attempts"])
         self.assertTrue(set(data["withheld"]).isdisjoint(data))
         self.refused("not-allowed", "GET", f"/jobs/{jobid}/log", "viewer")
         _, data, _ = self.ask("GET", f"/jobs/{jobid}", "operator")
