@@ -375,6 +375,9 @@ class Behaviour(unittest.TestCase):
                    ("private", "private-error")]
             ids.append(service.addCronJob("private", {"word": word}, minute=(0,)))
             ids.append(service.add("private", {"word": word}, startLater=True))
+            for task in "private", "private-error":
+                cron = service.addCronJob(task, {"word": word}, minute=(0,))
+                ids += [cron, service.runNow(cron)]
         with self.house.service() as service:
             service.process()
         places = ["", "/jobs.html", "/jobs.html?text=" + word, "/schedules.html",
