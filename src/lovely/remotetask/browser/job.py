@@ -31,6 +31,7 @@ REASONS = {
     lifecycle.EXPIRED: _("it could not start in time"),
     lifecycle.TIMED_OUT: _("it ran longer than it may"),
     lifecycle.BY_HAND: _("by hand"),
+    lifecycle.REPLACED: _("a newer job with the same key took its place"),
     lifecycle.UNDONE: _("what it had changed was taken back"),
 }
 

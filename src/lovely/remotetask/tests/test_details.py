@@ -569,6 +569,11 @@ class Workers(DetailsCase):
         jobid = self.add("give", startLater=True, locks=("invoice-7",))
         self.assertIn("invoice-7", self.text(f"{jobid}"))
 
+    def test_why_a_job_was_replaced_is_shown(self):
+        first = self.add("give", 1, unique="nightly", delay=60)
+        self.add("give", 2, unique="nightly", delay=60, duplicate="replace")
+        self.assertIn("a newer job with the same key took its place", self.text(f"{first}"))
+
     def test_only_managers_wish(self):
         self.assertNotIn("<button", self.page("workers.html", "viewer"))
         for do in "pause", "threads", "here":
