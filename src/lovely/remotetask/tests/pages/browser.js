@@ -6,7 +6,7 @@ const { chromium } = require("playwright-core");
 const [address, login, password, executablePath] = process.argv.slice(2);
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-const PATIENCE = 30000;
+const PATIENCE = 60000;
 const service = address + "++skin++RemoteTask/++etc++site/default/shop";
 
 function expect(truth, what) {
