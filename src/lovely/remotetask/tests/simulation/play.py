@@ -1,7 +1,9 @@
 """One seed, from its beginning to its end."""
 import contextlib
+import gc
 import threading
 import time
+from weakref import WeakKeyDictionary, WeakSet
 
 import transaction
 from BTrees.OOBTree import OOBTree
@@ -24,7 +26,9 @@ PATH = ("tasks",)
 WORKERS = 4
 STEPS, SECONDS = 25_000, 3_000.0   # then it is stuck
 CRASH_LIMIT = 3
+TIDY = 10              # a collection of garbage in so many seeds
 LOCKS = type(threading.Lock()), type(threading.RLock())
+REGISTERS = WeakKeyDictionary, WeakSet
 LOOK_STEPS = 150       # the books are compared with the jobs that often
 
 
@@ -123,6 +127,9 @@ class Play:
                     fresh[module, name] = lambda process: process.solo
                 elif isinstance(value, LOCKS):
                     fresh[module, name] = lambda process: stand_in.Lock()
+                elif isinstance(value, REGISTERS):
+                    # What the killed leave in them would never be let go of.
+                    fresh[module, name] = _maker(type(value))
         world.globals, world.fresh = list(fresh), fresh
         system = System(world)
         with self._replaced(
@@ -420,6 +427,10 @@ class Ending:
         self.over = True
 
 
+def _maker(kind):
+    return lambda process: kind()
+
+
 def take_back(service, wish):
     if wish["worker"] not in (None, *(worker["name"] for worker in service.workers())):
         return  # it is gone, and its wish with it
@@ -447,4 +458,6 @@ def run(seed, tracing=False):
     with play.stage():
         play.build()
         play.run()
+    if seed % TIDY == 0:
+        gc.collect()
     return Result(play, time.process_time() - began)
