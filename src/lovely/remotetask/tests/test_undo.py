@@ -17,9 +17,10 @@ from ZODB.POSException import ConflictError
 from lovely.remotetask import lifecycle, undo
 from lovely.remotetask.errors import CannotUndo, NoHistory, UnknownJob
 from lovely.remotetask.processor import SimpleProcessor
-from lovely.remotetask.runtime import dispatcher
+from lovely.remotetask.runtime import dispatcher, publication
 from lovely.remotetask.store import history
 from lovely.remotetask.task import context
+from lovely.remotetask.testing import BOUND
 from lovely.remotetask.tests import servers
 from lovely.remotetask.tests.support import Commits, ServiceCase, effect
 from lovely.remotetask.uris import resolve
@@ -302,8 +303,9 @@ class Undoing(UndoCase):
 
         ids = self.service.addMany("many", range(5))
         transaction.commit()
-        self.start()
-        self.wait_status(list(ids))
+        with mock.patch.object(publication, "GROUP_SECONDS", BOUND):
+            self.start()
+            self.wait_status(list(ids))
         self.wait_settled()
         serials = {self.job(jobid)._p_serial for jobid in ids if self.job(jobid).status}
         self.assertLess(len(serials), 5, "they have not shared a transaction")
