@@ -32,7 +32,7 @@ except ImportError:  # no such locks here: numbers and starts of processes remai
 HOST = "REMOTETASK_HOST"
 DIRECTORY = "lovely.remotetask"
 BEGIN = 64              # bytes of a file that name it; the locks come behind them
-FORGOTTEN = 86_400.0    # seconds after which a file of the dead is tidied away
+FORGOTTEN = 3_600.0     # seconds after which a file of the dead is tidied away
 
 
 class Mark(NamedTuple):
