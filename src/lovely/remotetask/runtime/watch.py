@@ -291,16 +291,23 @@ class Teller:
         with self.lock:
             if time.monotonic() < self.rest_until:
                 return
-            try:
-                if self.connection is None:
-                    self.connection = connect(self.dsn)
-                    # Its commit has no data that must be on the disk.
-                    self.connection.cursor().execute("SET synchronous_commit TO off")
-                self.connection.cursor().execute(f"NOTIFY {CHANNEL}, '{what}'")
-            except Exception as error:
-                log.debug("others cannot be told: %s", in_log(error))
-                self.connection = None
-                self.rest_until = time.monotonic() + RETRY_SECONDS
+            while True:
+                kept = self.connection is not None  # it may be lost since
+                try:
+                    return self._send(what)
+                except Exception as error:
+                    self.connection = None
+                    if not kept:
+                        log.debug("others cannot be told: %s", in_log(error))
+                        self.rest_until = time.monotonic() + RETRY_SECONDS
+                        return
+
+    def _send(self, what: str) -> None:
+        if self.connection is None:
+            self.connection = connect(self.dsn)
+            # Its commit has no data that must be on the disk.
+            self.connection.cursor().execute("SET synchronous_commit TO off")
+        self.connection.cursor().execute(f"NOTIFY {CHANNEL}, '{what}'")
 
 
 # What watches a database in this process, and what tells others of its commits.

@@ -232,6 +232,22 @@ class OnPostgreSQL(Watched, unittest.TestCase):
         watch.tell(self.here, watch.WORK)
         self.assertTrue(bell.wait(seen, BOUND))
 
+    def test_who_tells_takes_another_connection_when_his_is_lost(self):
+        import psycopg2
+        teller = watch.Teller(watch.adapter_of(self.here)._dsn)
+        teller.tell(watch.WORK)
+        lost = teller.connection
+        with closing(psycopg2.connect(servers.SHARED.postgresql().dsn())) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(
+                "SELECT pg_terminate_backend(%s)", (lost.get_backend_pid(),))
+        bell = self.listen()
+        seen = bell.rings
+        self.change()
+        teller.tell(watch.WORK)
+        self.assertTrue(bell.wait(seen, BOUND), "nobody was told")
+        self.assertIsNot(teller.connection, lost)
+
     def test_who_cannot_be_told_is_no_trouble(self):
         teller = watch.Teller("host=127.0.0.1 port=1")
         teller.tell(watch.WORK)
