@@ -19,9 +19,9 @@ def main():
     report = harness.Report(f"{options.packs} packs under jobs", options)
     with harness.Arena(options) as arena:
         workers = [arena.ready() for _ in range(2)]
-        for number in range(options.packs):
+        for _ in range(options.packs):
             known = sum(len(worker.said("reads")) for worker in workers)
-            for _ in range(3):
+            for _reader in range(3):
                 giver, taker = options.chance.sample(range(tasks.ACCOUNTS), 2)
                 arena.add(task="chaos.read", input={
                     "from": giver, "to": taker, "seconds": options.seconds})
