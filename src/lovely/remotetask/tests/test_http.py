@@ -155,7 +155,8 @@ class Jobs(Api):
     def test_a_query_that_means_nothing(self):
         for query in ("status=nope", "limit=0", "limit=201", "limit=x", "limit=1&limit=2",
                       "after=1", "after=:", "what=1", "limit:int=3", "tag=%ff",
-                      "status=queued%00", "createdFrom=yesterday", "text=a&text=b", "a" * 5000, "limit=1e999", "limit=%F0%9F%98%80"):
+                      "status=queued%00", "createdFrom=yesterday", "text=a&text=b",
+                      "a" * 5000, "limit=1e999", "limit=%F0%9F%98%80"):
             self.refused("bad-request", "GET", "/jobs", query=query)
 
     def test_a_body_that_means_nothing(self):
