@@ -1,5 +1,6 @@
 """The description of the JSON interface, compared with what the server does."""
 import json
+import os
 import re
 import subprocess
 import sys
@@ -84,7 +85,8 @@ class TheServer(TestCase):
              "--no-color", "--phases", "examples,coverage,fuzzing",
              "--request-timeout", "120", "--workers", "1",
              *[word for path in LEFT_OUT for word in ("--exclude-path", path)]],
-            capture_output=True, text=True, timeout=LONGEST, cwd=self.parent)
+            capture_output=True, text=True, timeout=LONGEST, cwd=self.parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
         self.assertEqual(done.returncode, 0, done.stdout[-8_000:] + done.stderr)
         self.assertRegex(done.stdout, r"Test cases:\n\s+\d+ generated")
         self.assertEqual(application.stop(), 0)
