@@ -41,10 +41,15 @@ class NotRunning(AssertionError):
 
 def missing(server: str, what: str) -> Exception:
     """To be raised where a test cannot have a server: *what* it lacks."""
-    required = os.environ.get(REQUIRE, "").replace(",", " ").split()
-    if server in required or "all" in required:
+    if required(server):
         return AssertionError(f"{server} is required here: {what}")
     return unittest.SkipTest(f"no {server}: {what}")
+
+
+def required(server: str) -> bool:
+    """Whether a test that cannot have it is to fail."""
+    names = os.environ.get(REQUIRE, "").replace(",", " ").split()
+    return server in names or "all" in names
 
 
 def require(server: str, *modules: str) -> None:

@@ -5,13 +5,14 @@ import sys
 import unittest
 from pathlib import Path
 
-from lovely.remotetask.tests import pictures
+from lovely.remotetask.tests import pictures, servers
 
 WAYS = 7          # each with script and without
 CHECKS = 4        # resting, keyboard, axe in light and in dark
 
 
-@unittest.skipIf(pictures.missing(), pictures.missing())
+@unittest.skipIf(pictures.missing() and not servers.required("chromium"),
+                 pictures.missing())
 class InARealBrowser(unittest.TestCase):
 
     level = 2
