@@ -179,7 +179,8 @@ def trouble(name: object, error: BaseException) -> str:
     if isinstance(error, ReadOnlyError):
         return f"{name} is empty, or open for reading only"
     text = in_log(" ".join(text_of(error).split()))
-    if kind.startswith("Corrupted"):
+    # Where zeros stand for the root's last record, it is as if it were packed away.
+    if kind.startswith("Corrupted") or "load 0x00 " in text:
         return (f"{name} is damaged, or was not written to its end, as when the power "
                 f"fails ({text}): `python -m ZODB.fsrecover OLD NEW` makes another file "
                 "of what can be read")
