@@ -29,9 +29,9 @@ class ITask(Interface):
     lane its jobs belong to; ''), `laneWidth` (how many jobs of that lane run at once,
     `concurrency` (how many jobs of this task) and `rate` ('100/h': how many of them
     begin in any such period), each in all processes together; None: no limit), `group`
-    (how many of its jobs that wait together may share one transaction), `atMostOnce` (False; True: after a crash
-    the job ends in error instead of running again, and after an error too unless the
-    task says how often it is tried), `permission` (its id; whoever adds a job needs
+    (how many of its jobs that wait together may share one transaction), `atMostOnce`
+    (False; True: after a crash the job ends in error instead of running again, and after
+    an error too unless the task says how often it is tried), `permission` (its id; whoever adds a job needs
     it, and the job's owner again when it runs; None), `doc`.
     """
 
@@ -415,9 +415,9 @@ class ITaskService(Interface):
                  seconds=None, looked=0, inputs=True, errors=True):
         """A page of jobs that match: a finding.Found (jobs, next, looked, stopped).
 
-        status: one word or several.  createdFrom, createdBefore: aware datetimes.  text: is part of the title, of
-        the input or of the error, in any case; of what matches else, the newest
-        10,000 are looked at.  inputs, errors: whether these are looked at.
+        status: one word or several.  createdFrom, createdBefore: aware datetimes.
+        text: is part of the title, of the input or of the error, in any case; of what
+        matches else, the newest 10,000 are looked at.  inputs, errors: whether these are looked at.
         order: "newest" or "oldest" (made); "ended last" or "ended first", of finished
         jobs; "status".  A page of one status is in the order in which they came there.
         Pass *next* as *after* and *looked* for the next page.  seconds: about as long
@@ -572,8 +572,8 @@ class IServiceDesk(Interface):
         """The clerk's round for the dispatcher of that name: a clerk.Round.
 
         finished: outcomes to fold in, at the latest when *fold* is true.  want: what to
-        claim, a clerk.Want.  unstarted: claims to put back.  in_hand: (id, token) of what runs; known:
-        all ids that the dispatcher has.  rescuing: look for leases of the dead too.
+        claim, a clerk.Want.  unstarted: claims to put back.  in_hand: (id, token) of what
+        runs; known: all ids that the dispatcher has.  rescuing: look for leases of the dead too.
         """
 
     def runJob(claim, context, worker="", start_once=None):
