@@ -58,9 +58,9 @@ class Tasks:
 
     effective = frozenset(
         ("plain", "slow", "flaky", "shared", "once", "narrow", "parent", "hurried",
-         "capped", "rated"))
+         "capped", "rated", "grouped", "troubled"))
     summed = frozenset(("shared",))
-    raising = frozenset(("flaky", "bad", "final"))
+    raising = frozenset(("flaky", "bad", "final", "troubled"))
     at_a_rate = frozenset(("rated",))
 
     def __init__(self, world):
@@ -76,7 +76,8 @@ class Tasks:
                 flaky=dict(retryPolicy=again), bad=dict(retryPolicy=RetryPolicy(1, 0)),
                 final={}, once=dict(atMostOnce=True),
                 narrow=dict(lane="narrow", laneWidth=1), capped=dict(concurrency=2),
-                rated=dict(rate=RATE),
+                rated=dict(rate=RATE), grouped=dict(group=5),
+                troubled=dict(group=4, retryPolicy=again),
                 hurried=dict(timeout=1.0, retries=1), poison={}).items():
             provideUtility(SimpleTask(getattr(self, name), wantsContext=True, **options),
                            ITask, name=name)
@@ -146,6 +147,17 @@ class Tasks:
 
     def rated(self, input, context):
         self.effect(context)
+
+    def grouped(self, input, context):
+        self.effect(context)
+        if self.world.random.random() < 0.1:
+            self.rest(0.05)
+
+    def troubled(self, input, context):
+        """One of those that share its transaction fails at first."""
+        self.effect(context)
+        if input == 1 and context.attempt == 1:
+            raise ValueError("not yet")
 
     @contextmanager
     def at_most(self, number, limit, context):
@@ -257,7 +269,8 @@ class User:
         ("capped", 3), ("rated", 2))
 
     def add_many(self, service, added):
-        added.extend(service.addMany("plain", range(self.random.randint(2, 4))))
+        task = self.random.choice(("plain", "grouped", "grouped", "troubled"))
+        added.extend(service.addMany(task, range(self.random.randint(2, 5))))
 
     def add_with_options(self, service, added):
         task, input = self.task()
