@@ -31,8 +31,8 @@ class ITask(Interface):
     begin in any such period), each in all processes together; None: no limit), `group`
     (how many of its jobs that wait together may share one transaction), `atMostOnce`
     (False; True: after a crash the job ends in error instead of running again, and after
-    an error too unless the task says how often it is tried), `permission` (its id; whoever adds a job needs
-    it, and the job's owner again when it runs; None), `doc`.
+    an error too unless the task says how often it is tried), `permission` (its id;
+    whoever adds a job needs it, and the job's owner again when it runs; None), `doc`.
     """
 
     inputSchema = Attribute("Schema of the input, an interface, or None.")
