@@ -34,6 +34,9 @@ pictures: setup  ## docs/screenshots, made anew
 bench: setup  ## every benchmark, briefly
 	@for script in benchmarks/*.py; do echo "$$script"; bin/py "$$script" --brief || exit 1; done
 
+chaos: setup  ## faults injected into real processes, briefly
+	bin/test --all -m test_chaos
+
 all: lint test bench  ## what must pass before a release
 
-.PHONY: help setup run test fast lint docs node pictures bench all
+.PHONY: help setup run test fast lint docs node pictures bench chaos all
