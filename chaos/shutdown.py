@@ -80,7 +80,7 @@ def main():
         report.times("until the end", [seconds for seconds, _ in ends],
                      slowest=GRACE + LEEWAY)
         report.note("codes", [code for _, code in ends])
-        arena.finish()
+        arena.finish(seconds=600)
         jobs = arena.jobs().values()
         refused = sum(facts.started > 1 + facts.crashes for facts in jobs)
         report.add("handed back", sum(facts.handbacks for facts in jobs))
