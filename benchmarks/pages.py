@@ -118,7 +118,7 @@ def pages(store):
         "jobs, text that many have": "jobs.html?text=someone2",
         "jobs, text that none has": "jobs.html?text=nowhere",
         "jobs, a time of which there are none": "jobs.html?until=1999-12-31",
-        "jobs, 200 of them": "jobs.html?size=200",
+        "jobs, 100 of them": "jobs.html?size=100",
         "add job": "addjob.html?task=benchmarks.mail",
         "add cron job": "addcronjob.html?task=benchmarks.mail",
         "schedules": "schedules.html", "workers": "workers.html",

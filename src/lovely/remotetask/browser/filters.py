@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from lovely.remotetask import clock, finding, lifecycle
 
-SIZES = (10, 20, 50, 100, 200)
+SIZES = (10, 20, 50, 100)
 SIZE = 20
 TEXT = 200      # characters of a field
 SORTS = {
