@@ -139,7 +139,7 @@ def waiting_for_unknown_tasks(service) -> dict[str, int]:
                 ids.add(id)
     found: dict[str, int] = {}
     for id in ids:
-        job = service.jobs.get(id)
+        job = clerk.readable(service, id)
         if job is not None and job.task not in known \
                 and job.recordedStatus in lifecycle.WAITING:
             found[job.task] = found.get(job.task, 0) + 1
