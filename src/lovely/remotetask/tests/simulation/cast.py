@@ -228,7 +228,7 @@ class User:
                 self.manager.commit()
             except (ClientDisconnected, OperationalError):
                 self.manager.abort()
-                self.world.sleep(0.1)
+                self.world.sleep(1.0)  # it may be cut off for some time
                 if self.key is None:
                     return  # who knows whether it is done
             except TransientError:
