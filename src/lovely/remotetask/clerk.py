@@ -671,6 +671,7 @@ class Taking:
         self.scatter = 0         # begin behind up to so many entries of a line
         self.struck: dict[tuple[int, str], list[int]] = {}
         self.full: list[tuple[int, str]] = []  # lines to park
+        self.stale: list[tuple[int, int, str]] = []  # heads that are not of their lines
         self.limits: dict[str, tuple[Limit, ...]] = {}
         self.in_hand: Counter[str] = Counter()
         for line, number in want.lines.items():
@@ -708,6 +709,11 @@ class Taking:
         for number, line in self.full:
             self.service.shards[number].queue.park(line)
         self.struck, self.full = {}, []
+        if self.stale:
+            stale, self.stale = self.stale, []
+            for number, head, line in stale:
+                self.service.shards[number].queue.mend_head(head, line)
+            claims += self._from(shards, suspects)
         return claims
 
     def _take(self, shards, suspects: bool) -> Iterator[Claim]:
@@ -721,8 +727,11 @@ class Taking:
         while self.left > 0:
             while upcoming is not None and (
                     not open_lines or upcoming[0] <= open_lines[0][0]):
-                _, number, line = upcoming
+                head, number, line = upcoming
                 upcoming = next(heads, None)
+                if not self.service.shards[number].queue.is_head(head, line):
+                    self.stale.append((number, head, line))
+                    continue
                 if line.startswith(SUSPECT) != suspects:
                     continue
                 entries = _scattered(self._entries(number, line), self.scatter)

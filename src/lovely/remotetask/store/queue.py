@@ -160,7 +160,9 @@ class Queue(Persistent):
         now_first = line.minKey() if line else None
         if now_first == first:
             return
-        if name not in self.parked:
+        if name in self.parked:
+            self.parked[name] += 1  # as in `put`: opening it would note the old head
+        else:
             self._set_head(name, first, now_first)
         if now_first is None and is_bounded(name):
             del self.lines[name]  # there may be as many of them as keys
@@ -171,6 +173,19 @@ class Queue(Persistent):
             self.heads.remove((before, name))
         if now is not None:
             self.heads.add((now, name))
+
+    def is_head(self, packed: int, name: str) -> bool:
+        """Whether an entry of the heads is that of its line."""
+        line = self.lines.get(name)
+        return bool(line) and name not in self.parked and line.minKey() == packed
+
+    def mend_head(self, packed: int, name: str) -> None:
+        """Put the right one in the place of a head that is not that of its line: no
+        claim is to stumble over it.
+        """
+        line = self.lines.get(name)
+        self._set_head(name, packed, line.minKey()
+                       if line and name not in self.parked else None)
 
     def park(self, name: str) -> None:
         """Set a line aside until `open`."""
