@@ -1,6 +1,7 @@
 """The verbs by which jobs are run: by the runtime's threads, and by hand."""
 import logging
 import time
+from collections import Counter
 from contextlib import contextmanager, suppress
 
 from zope.interface import implementer
@@ -62,8 +63,10 @@ class Desk:
             if finished and (fold or work or settled or brought):
                 books.fold(lease, finished)
                 folded = True
-                if books.trim(lease, want.lines):
-                    work = wanted > 0
+            # Without a job's end, too: one that has gone back, or was in hand still
+            # when the end of another was folded in.
+            if (folded or not finished) and books.trim(lease, want.lines):
+                work = wanted > 0
             if not claims and (work or wanted > 0 and folded):
                 if lease is None:
                     lease = self.leases.open(name, now)
@@ -411,8 +414,14 @@ class Desk:
             claims = []
             if any(shard.queue for shard in self.shards):
                 lease = self.leases.open(rescue.BY_HAND, moment)
-                claims = books.claim(lease, Want(1, 1, alone=True))
+                claims = books.claim(
+                    lease, Want(1, 1, lines=self._lines_held(lease), alone=True))
         return claims[0].id if claims else None
+
+    def _lines_held(self, lease):
+        """{line: how many jobs of it are on a lease}."""
+        jobs = (clerk.readable(self, id) for id in lease.held)
+        return Counter(limits.line_of(job) for job in jobs if job is not None)
 
     def claimByHand(self, jobid):
         """The claim of a job that was claimed before, or that is queued; else None."""
@@ -432,6 +441,8 @@ class Desk:
                 if job is not None:
                     self.shards.of(job).queue.remove(limits.line_of(job), job.key)
                     books.settle(job)
+            if lease is not None:
+                books.trim(lease, self._lines_held(lease))
             books.tally(rescue.BY_HAND, outcomes)
 
     def _run_by_hand(self, claim, moment):

@@ -378,3 +378,39 @@ class Groups(ServiceCase):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class GivenBack(ServiceCase):
+    """Slots that nobody needs any more go back, whatever has ended or not."""
+
+    def setUp(self):
+        super().setUp()
+        self.task("one", lambda input: input, concurrency=1)
+
+    def parked(self):
+        return [line for shard in self.service.shards for line in shard.queue.parked]
+
+    def test_a_claim_whose_answer_was_lost_leaves_no_slot_behind(self):
+        """Its lane stood still until its worker had ended something else."""
+        self.service.addMany("one", range(2))
+        transaction.commit()
+        for name in "ab":
+            self.service.leases.open(name, 0).registration.tell(threads=1)
+        lost, = self.service.dispatch("a", want=Want(1, 1, alone=True)).claims
+        self.service.dispatch("b", want=Want(1, 1, alone=True))
+        self.assertEqual(len(self.parked()), 1)
+        self.service.dispatch("a")     # knows of no claim
+        self.assertEqual(self.parked(), [])
+        self.assertEqual(list(self.service.caps.items()), [])
+        claim, = self.service.dispatch("b", want=Want(1, 1, alone=True)).claims
+        self.assertEqual(claim.id, lost.id)
+
+    def test_what_is_claimed_by_hand_keeps_to_its_limit_and_gives_it_back(self):
+        """A second claim was given, and the slot was kept for as long as the process."""
+        self.service.addMany("one", range(2))
+        first = self.service.claimNextJob()
+        self.assertIsNone(self.service.claimNextJob())
+        self.service.processNext(jobid=first)
+        self.assertEqual(list(self.service.caps.items()), [])
+        self.assertEqual(self.service.check(), [])
+        self.assertIsNotNone(self.service.claimNextJob())
