@@ -11,6 +11,7 @@ from lovely.remotetask.cli.output import block, number, pairs, table, text
 from lovely.remotetask.cli.problems import DONE, FAILED, IN_VAIN, BadArgument, code_of
 
 RETRIED_AT_ONCE = 100
+SHORT = 8                # letters of a worker's name that are shown, and tell it
 LOOKS = (0.02, 0.5)      # seconds between two looks at a job, at first and later
 REOPEN_SECONDS = 0.5     # the same where the database is opened for each look
 
@@ -304,6 +305,7 @@ def _status_lines(answer, width):
             ("Service", f"{text(each['directive'])}  ({text(each['path'])})"),
             ("Works in", _where(each)), ("Jobs", counts),
             ("Queue", _queue_words(each))])
+        yield from map(wish_words, each.get("wishes", ()))
         if each["next"]:
             yield from table(("NEXT RUN", "CRON JOB", "TASK"), [
                 (times.local(run["moment"]), run["id"], run["task"])
@@ -330,6 +332,16 @@ def _queue_words(each) -> str:
         return "empty"
     return (f"{each['queueLength']:,} waiting, the first for "
             f"{times.span(each['oldestWaiting'])}")
+
+
+def wish_words(wish) -> str:
+    what = {"pause": "paused", "stop": "stopped",
+            "threads": number(wish["number"] or 0, "thread") + " each"}[wish["what"]]
+    whom = f"worker {wish['worker'][:SHORT]}" if wish["worker"] else "service"
+    by = f" by {text(wish['by'])}" if wish["by"] else ""
+    obeyed = f"{len(wish['obeyedBy'])} of {number(len(wish['concerns']), 'worker')}"
+    return f"Wished for the {whom}: {what}{by}, {times.local(wish['since'])}; " \
+           f"obeyed by {obeyed}"
 
 
 # -- steering

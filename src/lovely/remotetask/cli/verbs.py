@@ -131,6 +131,7 @@ def _status(service) -> dict:
         oldestWaiting=service.oldestWaiting(),
         workers=[dict(each, since=plain.moment(each["since"]), holds=len(each["holds"]))
                  for each in service.workers()],
+        wishes=_wishes(service),
         next=[dict(id=id, task=task, moment=plain.moment(when))
               for when, id, task in crons[:5]])
 
@@ -364,8 +365,11 @@ def workers(service, tell):
     return dict(
         workers=[dict(each, since=plain.moment(each["since"]))
                  for each in service.workers()],
-        wishes=[dict(each, since=plain.moment(each["since"]))
-                for each in service.wishes()])
+        wishes=_wishes(service))
+
+
+def _wishes(service) -> list[dict]:
+    return [dict(each, since=plain.moment(each["since"])) for each in service.wishes()]
 
 
 @verb("pause_processing", writes=True)

@@ -1,10 +1,9 @@
 """The commands for workers: who is there, and what they are to do."""
 from lovely.remotetask.cli import times
-from lovely.remotetask.cli.commands import desk_of
-from lovely.remotetask.cli.output import number, table, text
+from lovely.remotetask.cli.commands import SHORT, desk_of, wish_words
+from lovely.remotetask.cli.output import table, text
 from lovely.remotetask.cli.problems import DONE, BadArgument
 
-SHORT = 8   # letters of a worker's name that are shown; as many tell it from others
 STATES = {True: "works", False: "gone", None: "not known"}
 
 
@@ -28,22 +27,12 @@ def _lines(answer, width):
         if worker["takes"]:
             yield f"Worker {worker['name'][:SHORT]} takes: {text(worker['takes'])}"
     for wish in answer["wishes"]:
-        yield _wish(wish)
+        yield wish_words(wish)
 
 
 def _state(worker) -> str:
     return worker["state"] if worker["alive"] and worker["state"] \
         else STATES[worker["alive"]]
-
-
-def _wish(wish) -> str:
-    what = {"pause": "paused", "stop": "stopped",
-            "threads": number(wish["number"] or 0, "thread") + " each"}[wish["what"]]
-    whom = f"worker {wish['worker'][:SHORT]}" if wish["worker"] else "service"
-    by = f" by {text(wish['by'])}" if wish["by"] else ""
-    obeyed = f"{len(wish['obeyedBy'])} of {number(len(wish['concerns']), 'worker')}"
-    return f"Wished for the {whom}: {what}{by}, {times.local(wish['since'])}; " \
-           f"obeyed by {obeyed}"
 
 
 def wish(verb: str, done: str):

@@ -27,7 +27,9 @@ class Alone(CommandCase):
                          ("pause", None, []))
         self.assertTrue(wish["by"].endswith("(command line)"))
         self.assertIn("Wished for the service: paused by ", self.run_cli("workers")[1])
+        self.assertIn("Wished for the service: paused by ", self.run_cli("status")[1])
         self.assertEqual(self.run_cli("resume")[0], DONE)
+        self.assertNotIn("Wished", self.run_cli("status")[1])
         self.assertEqual(self.workers(), dict(workers=[], wishes=[]))
         self.assertEqual(self.run_cli("workers")[1], "No workers.\n")
 
