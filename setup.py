@@ -71,6 +71,10 @@ RELSTORAGE = ["RelStorage[sqlite3] >= 4", "psycopg2-binary"]
 # Figures for Prometheus at <service>/api/v1/metrics.
 METRICS = ["prometheus-client"]
 
+# What benchmarks/peers.py compares with.
+PEERS = ["celery", "dramatiq", "huey", "procrastinate", "psycopg[binary]", "redis",
+         "rq"]
+
 LINT = ["mypy", "ruff"]
 
 TEST = ["greenlet", "hypothesis", "python-gettext", "schemathesis >= 4",
@@ -119,6 +123,7 @@ setup(
         "metrics": METRICS,
         "lint": LINT,
         "bench": APP + LIBRARY,
+        "peers": PEERS,
         "test": TEST + APP + ZEO + LIBRARY + METRICS + RELSTORAGE,
     },
     entry_points={
