@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from transaction.interfaces import TransientError
 from ZODB.POSException import POSError, POSKeyError, StateLoadError
@@ -623,39 +623,42 @@ class Clerk:
 
     def prune(self, limit: int) -> int:
         """Remove what was kept long enough or is too much, the oldest first."""
-        removed = 0
-        for shard in self.shards:
-            removed += self._prune(shard, limit - removed)
+        service, removed = self.service, 0
+        if service.tallies is not None:
+            service.tallies.prune(
+                self.now, {lease.name for lease in service.leases.values()})
+        for status, option in PRUNED.items():
+            found = self._too_old(status, getattr(service_settings(service), option),
+                                  limit - removed)
+            for shard, id in found:
+                self._prune(shard, id, status)
+            removed += len(found)
         return removed
 
-    def _prune(self, shard, limit: int) -> int:
-        settings, index = service_settings(self.service), shard.index
-        removed = 0
-        if self.service.tallies is not None:
-            self.service.tallies.prune(
-                self.now, {lease.name for lease in self.service.leases.values()})
-        for status, option in PRUNED.items():
-            days = getattr(settings, option)
-            most = settings.retain_count // len(self.service.shards)
-            surplus = index.sizes[status]() - most if settings.retain_count else 0
-            oldest: list[int] = []
-            for since, id in index.oldest(status):
-                old = days and since < self.now - days * 86_400_000_000
-                if removed + len(oldest) >= limit or not (old or surplus > len(oldest)):
-                    break
-                oldest.append(id)
-            for id in oldest:
-                job = readable(self.service, id)
-                if job is None:
-                    index.forget(id, self.changes(shard))
-                elif job.recordedStatus != status:
-                    self.look_at(id)  # it was moved since, and its slip waits
-                else:
-                    with guarding(job):
-                        notify(events.JobRemoved(job))
-                    self._strike(job)
-            removed += len(oldest)
-        return removed
+    def _too_old(self, status: str, days: float, limit: int) -> list[tuple[Any, int]]:
+        """(shard, id) of what is not to be kept, up to *limit*."""
+        most = service_settings(self.service).retain_count
+        surplus = sum(shard.index.sizes[status]() for shard in self.shards) - most \
+            if most else 0
+        before = self.now - days * 86_400_000_000 if days else 0
+        found: list[tuple[Any, int]] = []
+        for since, id, number in heapq.merge(*(
+                _oldest(shard, status) for shard in self.shards)):
+            if len(found) >= limit or not (since < before or surplus > len(found)):
+                break
+            found.append((self.service.shards[number], id))
+        return found
+
+    def _prune(self, shard, id: int, status: str) -> None:
+        job = readable(self.service, id)
+        if job is None:
+            shard.index.forget(id, self.changes(shard))
+        elif job.recordedStatus != status:
+            self.look_at(id)  # it was moved since, and its slip waits
+        else:
+            with guarding(job):
+                notify(events.JobRemoved(job))
+            self._strike(job)
 
 
 class Taking:
@@ -860,6 +863,11 @@ def _scattered(entries: Iterator, most: int) -> Iterator:
     """The same entries, the first few of them last: helpers do not all take the same."""
     passed = list(islice(entries, random.randrange(most))) if most else []
     return chain(entries, passed)
+
+
+def _oldest(shard, status: str) -> Iterator[tuple[int, int, int]]:
+    for since, id in shard.index.oldest(status):
+        yield since, id, shard.number
 
 
 def _heads(shard) -> Iterator[tuple[int, int, str]]:

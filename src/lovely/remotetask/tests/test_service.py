@@ -503,6 +503,18 @@ class Tidying(VerbCase):
         self.clock.advance(1_000 * day)
         self.assertEqual(self.service.prune(), 0)
 
+    def test_retention_counts_the_jobs_of_all_shards_together(self):
+        """Of five to be kept eight shards kept none."""
+        self.service.configure(retain_count=5)
+        self.service.shards.use(8)
+        jobs = self.service.addMany("echo", range(9))
+        self.service.process()
+        self.assertEqual(self.service.prune(limit=3), 3)
+        self.assertEqual(self.service.prune(), 1)
+        self.assertEqual(self.service.prune(), 0)
+        self.assertEqual(len(set(jobs) & set(self.service.jobs)), 5)
+        self.assertEqual(self.service.check(), [])
+
     def test_retention_leaves_what_was_retried_just_now(self):
         self.service.configure(retain_errors=1)
         jobs = self.fail_all(2)
