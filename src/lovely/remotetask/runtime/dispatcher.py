@@ -431,6 +431,9 @@ class Dispatcher:
             if claim not in worker.claims:
                 return  # it has just come to its end
             left = [each for each in worker.claims if each is not claim]
+            if worker.context is not None:
+                for context in (worker.context, *(each for _, each in worker.joined)):
+                    context.stop()  # others run what is left: its thread must not
             worker.abandoned = True
             worker.claim, worker.joined = None, []
             self.workers.remove(worker)

@@ -241,7 +241,16 @@ class Publication:
                   len(members) - 1, in_log(trouble))
         for member in members:
             member[1].begin_anew()
-        return [self.attempt(*member, worker, conflict_tries) for member in members]
+        return [self._attempt_apart(*member, worker, conflict_tries)
+                for member in members]
+
+    def _attempt_apart(self, claim: Claim, context: JobContext, worker: str,
+                       conflict_tries: int) -> Outcome:
+        """Run what was one of several; not what was told to stop, which was cancelled,
+        or is in the hands of another thread since this one was left to itself."""
+        if context.should_stop:
+            return Outcome(claim.id, claim.token, None)
+        return self.attempt(claim, context, worker, conflict_tries)
 
     def _join(self, service: Any, members: list[tuple[Claim, JobContext]],
               outcomes: list[Outcome],
@@ -257,7 +266,7 @@ class Publication:
             self.manager.get().note(f"runJob {following[0].id}")
             context = following[1]
             try:
-                outcomes.append(service.runJob(*following, worker))
+                outcomes.append(service.runJob(*following, worker, _not_shared))
             except NotMine as gone:
                 if context.entered:
                     raise
@@ -411,6 +420,12 @@ class Publication:
                 pause = min(pause * 2, LONGEST_PAUSE)
             finally:
                 self.abort()
+
+
+def _not_shared(claim: Claim, worker: str, mark: str) -> None:
+    """At most once means a start of its own: another site has another task of that
+    name.  None of its code has run; raised, so that the group is taken apart."""
+    raise RuntimeError(f"job {claim.id} runs at most once, and by itself")
 
 
 def _tell(context: JobContext, outcome: Outcome, error: BaseException,

@@ -12,7 +12,7 @@ from lovely.remotetask.limits import Limit, Rate, Starts
 from lovely.remotetask.processor import SimpleProcessor
 from lovely.remotetask.runtime import rescue
 from lovely.remotetask.runtime.context import JobContext
-from lovely.remotetask.runtime.publication import Outcome
+from lovely.remotetask.runtime.publication import Outcome, Publication, path_of
 from lovely.remotetask.tests.support import Gate, ServiceCase
 from lovely.remotetask.testing import simulated_clock
 
@@ -127,7 +127,7 @@ class SeveralWorkers(ServiceCase):
         self.task("work", lambda input: self.busy(input))
         self.start_workers()
         jobs = []
-        for number in range(12):
+        for _ in range(12):
             for key in "abc":
                 jobs.append(self.service.add("work", key, locks=[key]))
         transaction.commit()
@@ -350,6 +350,71 @@ class Groups(ServiceCase):
         jobs, _ = self.run_all(range(30))
         self.assertGreater(len(runs), 30)
         self.assertEqual(dict(self.effects()), {**dict.fromkeys(jobs, 1), -1: 130})
+
+    def test_who_is_left_to_himself_is_told_to_stop_with_all_of_his_group(self):
+        gate, contexts = Gate(self), []
+
+        def wait(input, context):
+            self.note(input, context)
+            contexts.append((context.jobid, threading.get_ident(), context))
+            if input == "long":
+                gate()
+        self.task("short", wait, wantsContext=True, group=50, retries=0)
+        warm = self.service.addMany("short", range(100))
+        transaction.commit()
+        self.start()
+        self.wait_status(warm)  # now it claims ahead, and groups
+        jobs = [*self.service.addMany("short", [None, None]),
+                self.service.add("short", "long", timeout=0.3)]
+        transaction.commit()
+        gate.arrival()
+        self.wait_status(jobs[:2])
+        self.wait_status(jobs[2], "error")
+        left, = {thread for id, thread, _ in contexts if id == jobs[2]}
+        given = {id for id, thread, _ in contexts if thread != left} | {jobs[2]}
+        self.assertEqual({context.should_stop for id, thread, context in contexts
+                          if thread == left and id in given}, {True})
+        gate.open()
+        self.wait_settled()
+        self.assertEqual([self.effects().get(each) for each in jobs], [1, 1, None])
+
+    def test_what_was_told_to_stop_is_not_run_again_by_itself(self):
+        """It ran in two threads: that which was given it, and that which was left."""
+        ran, contexts = [], []
+
+        def work(input):
+            ran.append(input)
+            if input == 1:
+                for context in contexts:
+                    context.stop()
+                raise ValueError("together")
+        self.task("short", work, group=50)
+        publication, members = self.two_claims()
+        contexts.extend(context for _, context in members)
+        outcomes = publication.attempt_some(*members[0], lambda: members[1])
+        self.assertEqual((ran, [each.status for each in outcomes]), ([0, 1], [None, None]))
+
+    def test_what_runs_at_most_once_shares_no_transaction(self):
+        """Its site may have another task of that name than that of the job before."""
+        self.task("short", lambda input: input, group=50)
+        publication, members = self.two_claims()
+        began = []
+
+        def more():
+            self.task("short", lambda input: began.append(
+                self.look().jobs[members[1][0].id].recordedStatus), atMostOnce=True)
+            return members[1]
+        outcomes = publication.attempt_some(*members[0], more)
+        self.assertEqual([each.status for each in outcomes], 2 * ["completed"])
+        self.assertEqual(began[-1], "processing")  # its start was on record
+
+    def two_claims(self):
+        self.service.addMany("short", range(2))
+        claims = self.service.dispatch("one", want=Want(2, 2, alone=True)).claims
+        transaction.commit()
+        publication = Publication(self.db, path_of(self.service))
+        self.addCleanup(publication.close)
+        return publication, [(claim, JobContext(claim.id)) for claim in claims]
 
     def test_one_that_is_cancelled_in_a_group_leaves_no_effect(self):
         gate = Gate(self)
