@@ -34,6 +34,11 @@ class ITaskDirective(Interface):
     timeout = Float(title="Seconds that an attempt may run", required=False)
     lane = TextLine(title="Lane in which its jobs wait", required=False)
     laneWidth = Int(title="Jobs of that lane that run at once", min=1, required=False)
+    concurrency = Int(title="Jobs of this task that run at once", min=1, required=False)
+    rate = TextLine(
+        title="Jobs of this task that begin in any such period, as 100/h", required=False)
+    group = Int(
+        title="Jobs of this task that may share one transaction", min=1, required=False)
     atMostOnce = Bool(title="Never run again after a crash", required=False)
     permission = Permission(
         title="Permission that adding and running its jobs needs", required=False)

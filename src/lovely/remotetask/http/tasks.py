@@ -13,10 +13,11 @@ from zope.schema.interfaces import IField
 from lovely.remotetask.failure import clean
 from lovely.remotetask.http.problems import Problem
 from lovely.remotetask.http.shapes import parse_moment
+from lovely.remotetask.limits import Rate
 
 DEEPEST = 10          # schemas inside schemas
 CHOICES = 200         # values of a Choice that are told
-FACTS = "retries timeout lane laneWidth atMostOnce".split()
+FACTS = "retries timeout lane laneWidth concurrency rate group atMostOnce".split()
 
 #: The first interface that a field provides says its type; more special ones first.
 TYPES: tuple[tuple[Any, dict], ...] = (
@@ -44,6 +45,8 @@ TYPES: tuple[tuple[Any, dict], ...] = (
 def described(name: str, task: Any) -> dict:
     """A task as it is told: what it takes, and how it is run."""
     facts = {each: getattr(task, each, None) for each in FACTS}
+    if isinstance(facts["rate"], Rate):
+        facts["rate"] = "{:d}/{:.12g}s".format(*facts["rate"])
     return {
         "name": name,
         "doc": clean(str(getattr(task, "doc", None) or type(task).__doc__ or "").strip()),

@@ -411,6 +411,13 @@ class Everything(Api):
         self.assertTrue(schema["properties"]["key"]["writeOnly"])
         self.refused("not-found", "GET", "/tasks/nope")
 
+    def test_tasks_are_told_with_their_limits(self):
+        told = tasks.described("few", SimpleTask(
+            repr, lane="narrow", laneWidth=2, concurrency=3, rate="100/h", group=20))
+        self.assertEqual(
+            [told[each] for each in ("lane", "laneWidth", "concurrency", "rate", "group")],
+            ["narrow", 2, 3, "100/3600s", 20])
+
     def test_anonymous_sees_nothing(self):
         for route in routes.ROUTES:
             path = route.path.replace("{id}", "7").replace("{name}", "echo")

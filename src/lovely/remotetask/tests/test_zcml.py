@@ -70,6 +70,12 @@ class Directive(Configured):
         self.assertEqual((task.retryPolicy.retries, task.retryPolicy.delay), (5, 10.0))
         self.assertIsInstance(task.retryPolicy, RetryPolicy)
 
+    def test_a_task_is_limited_in_zcml_too(self):
+        self.configure(f"""name="few" function="{__name__}.work" concurrency="2"
+            rate="100/h" group="20" """)
+        task = self.task("few")
+        self.assertEqual((task.concurrency, task.rate, task.group), (2, (100, 3600.0), 20))
+
     def test_a_component_and_a_factory_are_registered_as_they_are(self):
         self.configure(f'name="one" component="{__name__}.component"')
         self.configure(f'name="two" factory="{__name__}.Component"')
@@ -82,6 +88,7 @@ class Directive(Configured):
                 (f'function="{__name__}.work" component="{__name__}.component"',
                  "needs one of"),
                 (f'component="{__name__}.component" timeout="3"', "timeout"),
+                (f'function="{__name__}.work" rate="often"', "rate"),
                 (f'function="{__name__}.work" laneWidth="1"', "laneWidth")):
             with self.subTest(attributes), self.assertRaises(ConfigurationError) as caught:
                 self.configure(f'name="wrong" {attributes}')
