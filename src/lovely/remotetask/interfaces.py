@@ -220,7 +220,10 @@ class ITaskService(Interface):
         """
 
     def limitsInUse():
-        """{name: (slots in use, slots, lines of jobs that wait for one)}."""
+        """{name: (slots in use, slots, lines of jobs that wait for one)}.
+
+        Slots are None for a lock: each job says how many it admits.
+        """
 
     # -- adding
 
