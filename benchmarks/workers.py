@@ -186,10 +186,11 @@ def main():
             bench.manager.commit()
             for processes in (1, 2, 4) if options.brief else (1, 2, 3, 4):
                 found, _ = scaling(bench, server.uri, processes, number * processes)
+                alone = found if processes == 1 else alone
                 report.add(f"{name}: {processes} workers, jobs that wait 20 ms",
-                           found * processes / PAUSE, "a second", found,
-                           f"{SCALE} of ideal" if processes > 1 else None,
-                           found >= SCALE if processes > 1 else None)
+                           found * processes / PAUSE, "a second", found / alone,
+                           f"{SCALE} of {processes} times one" if processes > 1 else None,
+                           found / alone >= SCALE if processes > 1 else None)
             found = meeting(bench, server.uri, count)
             for what, label in (("drain", "in a drain"), ("adding", "while four add"),
                                 ("adders", "of the adders")):

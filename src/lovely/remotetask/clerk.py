@@ -34,7 +34,10 @@ from lovely.remotetask.store.tallies import Tallies
 log = logging.getLogger(__name__)
 
 DUE_LIMIT = 100         # scheduled jobs brought due per round; the queue gets its turn
-SCATTER = 30            # entries of a line among which helpers begin
+SCATTER = 30            # entries of a line among which helpers begin, at least,
+SPACES = 8              # or so many times what they take
+BACKLOG = 500           # entries of a line that are more than those at home have in hand
+LINES = 3               # of a shard that are looked at for that
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
 # What a record that is missing or damaged raises; all else is of the storage.
 UNREADABLE = (LookupError, AttributeError, TypeError, ValueError, ImportError,
@@ -684,13 +687,15 @@ class Taking:
     def all(self) -> list[Claim]:
         """From the own shards; from those of others when nothing waits there."""
         claims = self._from(self.shards)
-        # What is claimed ahead shall not be taken out of the hands of those at home.
-        self.left = min(self.left, max(0, self.want.free - len(claims)))
+        own = {shard.number for shard in self.shards}
+        others = [shard for shard in self.service.shards if shard.number not in own]
+        # What is claimed ahead shall not be taken out of the hands of those at home,
+        # unless more waits there than they can have in hand.
+        if claims or not any(map(_is_long, others)):
+            self.left = min(self.left, max(0, self.want.free - len(claims)))
         if self.left:
-            own = {shard.number for shard in self.shards}
-            self.scatter = SCATTER
-            claims += self._from([shard for shard in self.service.shards
-                                  if shard.number not in own])
+            self.scatter = max(SCATTER, SPACES * self.left)
+            claims += self._from(others)
         return claims
 
     def has_suspects(self) -> bool:
@@ -857,6 +862,12 @@ class Taking:
         return any(limit.width is not None and sum(
             self.service.caps.taken(limit.name).values()) >= limit.width
             or limit.rate is not None for limit in found)
+
+
+def _is_long(shard) -> bool:
+    """Whether a line of that shard is a backlog."""
+    return any(len(list(islice(shard.queue.lines[line], BACKLOG))) == BACKLOG
+               for _, line in islice(shard.queue.heads, LINES))
 
 
 def _scattered(entries: Iterator, most: int) -> Iterator:

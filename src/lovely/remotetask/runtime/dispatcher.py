@@ -10,6 +10,7 @@ The dispatcher is the named thread of the service.  Its workers have another
 prefix; each runs one job at a time.
 """
 import logging
+import random
 import threading
 import time
 import uuid
@@ -135,6 +136,8 @@ class Dispatcher:
         self.limits: dict[str, tuple[str, ...]] = {}  # line -> names of its limits
         self.allowed: dict[str, int] = {}   # slots of each limit that may be used here
         self.listener = InvalidationListener(self.bell)
+        # Not all others come at once to where one worker is slow.
+        self.patience = STRAY_SECONDS * random.uniform(1, 5)
         self.strays: dict[int, tuple[object, float]] = {}  # shard -> what waits, since
         self.conflict_tries = 5
         self.conflicts = 0                  # in all, for who asks
@@ -300,7 +303,7 @@ class Dispatcher:
             in_hand = busy + self.ahead
             lines = Counter(claim.line for claim in in_hand)
             strays = [shard for shard, (_, since) in self.strays.items()
-                      if now - since >= STRAY_SECONDS]
+                      if now - since >= self.patience]
             if room == NOTHING:
                 return Want(lines=lines, strays=strays)
             alone: bool | None = not in_hand
