@@ -184,9 +184,10 @@ def main():
                 closing(engines.Bench(server.uri)) as bench:
             bench.root["tasks"].configure(retain_count=0, retain_completed=0)
             bench.manager.commit()
+            alone = None
             for processes in (1, 2, 4) if options.brief else (1, 2, 3, 4):
                 found, _ = scaling(bench, server.uri, processes, number * processes)
-                alone = found if processes == 1 else alone
+                alone = alone or found
                 report.add(f"{name}: {processes} workers, jobs that wait 20 ms",
                            found * processes / PAUSE, "a second", found / alone,
                            f"{SCALE} of {processes} times one" if processes > 1 else None,
