@@ -4,11 +4,18 @@ One job at a time is added and committed, in the process that works; then there 
 silence.  Measured are the time from the commit's return to the first line of the
 task, and to the moment at which another connection sees the job completed.  For
 comparison the same service looks for work by polling, as release 0.5 did.
+
+With --storage the worker is a process of its own, on ZEO or RelStorage; the one who
+adds waits for the result by `waitFor`.
 """
+import json
 import statistics
+import subprocess
 import sys
+import tempfile
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -16,11 +23,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 import transaction  # noqa: E402
 from tools import measure  # noqa: E402
 
+from lovely.remotetask.cli import databases  # noqa: E402
 from lovely.remotetask.processor import SimpleProcessor  # noqa: E402
 from lovely.remotetask.runtime import wakeup  # noqa: E402
+from lovely.remotetask.service import TaskService  # noqa: E402
 from lovely.remotetask.task import task  # noqa: E402
+from lovely.remotetask.tests import servers  # noqa: E402
 
 AIM = 1.0            # milliseconds, median
+AIM_ZEO = 3.0        # the same from one process to another, over ZEO
 SILENCE = 0.02       # seconds between a result and the next add
 POLL = 0.1           # seconds between two looks of the service that polls
 
@@ -43,9 +54,23 @@ def stamp(input):
     return input
 
 
+@task("benchmarks.moment")
+def moment(input):
+    """The moment of the start; processes of one host share that clock."""
+    return time.perf_counter()
+
+
 def main():
-    options = measure.arguments(__doc__).parse_args()
+    parser = measure.arguments(__doc__)
+    parser.add_argument("--storage", choices=servers.NAMES, default="file",
+                        help="where jobs are; file, in one process, by default")
+    parser.add_argument("--work", help=measure.argparse.SUPPRESS)
+    options = parser.parse_args()
     measure.quiet()
+    if options.work:
+        return work(options.work)
+    if options.storage != "file":
+        return between_processes(options)
     number, polled = (100, 10) if options.brief else (2_000, 100)
     with measure.Desk() as desk:
         starts, results, bare = awaited(desk, number)
@@ -71,6 +96,92 @@ def main():
     report.show()
     if not options.json:
         draw(starts)
+
+
+def between_processes(options):
+    """Who adds is one process, who works another."""
+    number = 30 if options.brief else 500
+    with tempfile.TemporaryDirectory(prefix="remotetask-bench-") as directory, \
+            servers.storages(directory)[options.storage] as server, \
+            closing(Client(server.uri)) as desk:
+        starts, results, bare = [], [], []
+        with closing(Worker(server.uri)):
+            for _ in range(5):
+                across(desk)
+            for _ in range(number):
+                started, seen = across(desk)
+                starts.append(started * 1000)
+                results.append(seen * 1000)
+                time.sleep(SILENCE)
+                bare.append(commit(desk) * 1000)
+                time.sleep(SILENCE)
+    report = measure.Report(f"Latency between two processes, {options.storage}", options)
+    unit, middle = measure.median(bare), measure.median(starts)
+    aim = AIM_ZEO if options.storage == "zeo" else None
+    report.add("add returns -> task starts, median", middle, "ms", middle / unit,
+               aim and f"{aim:.0f} ms", aim and middle <= aim)
+    for percent in (10, 90, 99):
+        report.add(f"  {percent} % are below", measure.percentile(starts, percent), "ms")
+    report.add("add returns -> waitFor has the result, median", measure.median(results),
+               "ms", measure.median(results) / unit)
+    report.add("  99 % are below", measure.percentile(results, 99), "ms")
+    report.add("bare commit in the same silence, median", unit, "ms", 1.0)
+    report.show()
+
+
+class Client:
+    """Who adds, in a process without workers."""
+
+    def __init__(self, uri):
+        self.db = databases.find(uri).open()
+        self.manager = transaction.TransactionManager()
+        self.connection = self.db.open(self.manager)
+        self.root = self.connection.root()
+        self.root["tasks"] = TaskService()
+        self.root["things"] = measure.LOBTree()
+        self.manager.commit()
+        self.service = self.root["tasks"]
+
+    def close(self):
+        self.manager.abort()
+        self.connection.close()
+        self.db.close()
+
+
+class Worker:
+    """A process that works until it is told to end."""
+
+    def __init__(self, uri):
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--work", uri], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if not self.process.stdout.readline():
+            raise SystemExit("the worker has died")
+
+    def close(self):
+        self.process.communicate(timeout=30)
+
+
+def work(uri):
+    """Work until the input ends."""
+    with closing(databases.find(uri).open()) as db:
+        runner = SimpleProcessor(db, ["tasks"])
+        thread = threading.Thread(target=runner)
+        thread.start()
+        print(json.dumps({"ready": True}), flush=True)
+        sys.stdin.read()
+        runner.stop(grace=5.0)
+        thread.join()
+
+
+def across(desk):
+    """Add a job for another process: (seconds to its start, to its result)."""
+    desk.manager.begin()
+    id = desk.service.add("benchmarks.moment", {"number": 1})
+    desk.manager.commit()
+    returned = time.perf_counter()
+    started = desk.service.waitFor(id, 60)
+    return started - returned, time.perf_counter() - returned
 
 
 def awaited(desk, number, polling=False):
