@@ -171,6 +171,8 @@ def main():
     parser = measure.arguments(__doc__)
     parser.add_argument("--peer", choices=queues.PEERS, action="append",
                         help="only these; all by default")
+    parser.add_argument("--rounds", type=int, default=3,
+                        help="how often the backlogs take turns; 3 by default")
     parser.add_argument("--work", nargs=3, help=measure.argparse.SUPPRESS)
     options = parser.parse_args()
     measure.quiet()
@@ -182,9 +184,9 @@ def main():
             parties(options.peer or asked(options), Path(folder)) as found:
         (Path(folder) / "bare").mkdir()
         with closing(engines.Bench(f"file://{folder}/bare/Data.fs")) as bench:
-            drains(report, found, bench, options.brief)
+            drains(report, found, bench, options)
         for party in found.values():
-            latency(report, party, 3 if options.brief else 100)
+            latency(report, party, 3 if options.brief else 50)
         for party in found.values():
             if not options.brief:
                 sleepers(report, party, 500)
@@ -197,9 +199,9 @@ def asked(options):
             or name not in ("ours-postgresql", "ours-sqlite")]
 
 
-def drains(report, found, bench, brief):
+def drains(report, found, bench, options):
     """Backlogs: the yardstick and all the others take turns."""
-    number, count = (1, 50) if brief else (3, 1_000)
+    number, count = (1, 50) if options.brief else (options.rounds, 1_000)
 
     def sized(party):
         return max(int(count * party.kind.backlog), 50)
@@ -209,7 +211,7 @@ def drains(report, found, bench, brief):
         cases[name] = lambda party=party: party.drain(sized(party))
         if party.ours:
             cases[name, "best"] = lambda party=party: party.drain(count, "grouped")
-        elif not brief:
+        elif not options.brief:
             cases[name, "best"] = lambda party=party: party.drain(
                 sized(party), slots=SLOTS)
     figures = measure.rounds(cases, number)
