@@ -34,6 +34,6 @@ class Services(Page):
         return dict(
             name=name, site="" if site == startup.ROOT_SITE else site,
             url=absoluteURL(service, self.request), active=service.isProcessing(),
-            oldest=service.oldestWaiting(),
+            paused=service.isPaused(), oldest=service.oldestWaiting(),
             counts=[dict(status=status, number=counts[status])
                     for status in lifecycle.STATUSES if counts[status]])

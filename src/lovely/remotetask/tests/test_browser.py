@@ -474,6 +474,16 @@ class Places(WebCase):
         anonymous.open(web.HOST + web.SKIN + "/")
         self.assertEqual(anonymous.headers["Status"][:3], "401")
 
+    def test_a_paused_service_is_seen_to_be_paused(self):
+        browser = self.site.browser()
+        places = (web.HOST + web.SKIN + "/", f"{browser.base}/jobs.html")
+        for verb, seen in (("pauseProcessing", True), ("resumeProcessing", False)):
+            with self.site.changing() as service:
+                getattr(service, verb)()
+            for place in places:
+                browser.open(place)
+                self.assertEqual(">paused<" in browser.contents, seen, (verb, place))
+
     def test_what_cannot_be_answered_is_said_in_the_frame_of_the_pages(self):
         browser = self.site.browser()
         for path, status, said in (
