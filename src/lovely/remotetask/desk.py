@@ -100,8 +100,10 @@ class Desk:
     def _home(self, name, strays=()):
         """Numbers of the shards whose books a worker keeps; None: of all."""
         workers = self.leases.workers()
-        if len(self.shards) == 1 or name not in workers or len(workers) == 1:
+        if len(self.shards) == 1 or not workers or workers == [name]:
             return None
+        if name not in workers:  # it is paused, or stopped: others are at home
+            return set(strays)
         place, number = workers.index(name), len(workers)
         home = {shard.number for shard in self.shards
                 if shard.number % number == place % len(self.shards)}

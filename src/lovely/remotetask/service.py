@@ -267,7 +267,8 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         model = self.getJob(jobid)
         options = dict(
             title=model.title, priority=model.priority, tags=model.tags,
-            concerns=model.concerns, timeout=model.timeout, retries=model.retries)
+            concerns=model.concerns, timeout=model.timeout, retries=model.retries,
+            locks=dict(model.locks))
         return self.add(changes.pop("task", model.task),
                         changes.pop("input", model.input), **{**options, **changes})
 

@@ -283,6 +283,24 @@ class ByHand(ServiceCase):
             self.assertEqual(self.look_as("two", 2, service=service), [])
             self.assertLess(jar.getTransferCounts()[0], 60)
 
+    def test_a_copy_needs_the_same_locks(self):
+        model = self.service.add("free", locks={"a": 2})
+        self.assertEqual(self.job(self.service.copy(model)).locks, (("a", 2),))
+
+    def test_who_is_paused_is_at_home_nowhere(self):
+        """It emptied everybody's inboxes, and met all who were at home."""
+        for name in ("one", "two", "three"):
+            self.service.leases.open(name, 0).registration.tell(threads=1)
+            self.addCleanup(rescue.living.discard, name)
+            rescue.living.add(name)
+        self.service.spreadOut()
+        self.service.leases["two"].registration.tell(state="paused")
+        homes = [self.service._home(name) for name in ("one", "two", "three")]
+        self.assertEqual(homes[1], set())
+        self.assertEqual(homes[0] | homes[2], set(range(8)))
+        self.assertFalse(homes[0] & homes[2])
+        self.service.leases.close("three")
+
     def test_a_line_with_locks_goes_with_its_last_job(self):
         for number in range(50):
             self.service.add("free", locks=[f"key-{number}"])
