@@ -285,9 +285,6 @@ def _count(text):
     return number
 
 
-# -- cron jobs
-
-
 # -- workers
 
 
@@ -317,6 +314,9 @@ def _workers(these):
                          [_answering(writes=True)])
         found.add_argument("worker", metavar="NAME", help=(
             "the beginning of its name, as `remotetask workers` shows it"))
+
+
+# -- cron jobs
 
 
 def _cron(these):
