@@ -1,13 +1,16 @@
 """zope.testrunner, with one line at the end that counts the tests.
 
 ``bin/test`` runs level 1, the tests that together take less than a minute, and
-``bin/test --all`` every test.  All options of zope.testrunner work.  The last
-line is always ``N passed, N failed, N skipped``.
+``bin/test --all`` every test, in several processes side by side: the longest modules
+wait for servers and browsers more than they compute.  All options of zope.testrunner
+work.  The last line is always ``N passed, N failed, N skipped``.
 """
 import os
 import re
+import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from zope.testrunner.runner import Runner
@@ -22,14 +25,46 @@ DEFAULTS = ["--test-path", str(SOURCE), "--auto-color", "--auto-progress"]
 SKIPPED_BY_CHILDREN = "REMOTETASK_TESTS_SKIPPED"
 
 
+#: Modules that run in processes of their own under a plain --all, the longest first.
+LONG = ("chaos", "pages", "openapi", "simulation", "model", "engines", "workers", "library",
+        "cluster", "fuzz", "http_manual", "cli_processes", "waiting", "benchmarks")
+SIDE_BY_SIDE = 3
+COUNTS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
+
+
 def main(args=None):
     args = list(sys.argv if args is None else args)
+    if args[1:] == ["--all"]:
+        sys.exit(_run_in_parts(_script_parts(args[0])))
     runner = Runner(DEFAULTS, args, script_parts=_script_parts(args[0]))
     if args[1:2] == ["--resume-layer"]:
         _run_as_child(runner)
     else:
         _run_as_parent(runner)
     sys.exit(int(bool(runner.failed)))
+
+
+def _run_in_parts(script):
+    """Run everything, in several processes; 1 if anything has failed."""
+    own = [["-m", rf"\.test_{name}$"] for name in LONG]
+    rest = [argument for name in LONG for argument in ("-m", rf"!\.test_{name}$")]
+    counts, broken = [0, 0, 0], False
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for part in [pool.submit(_run_part, script, each) for each in [rest, *own]]:
+            code, output = part.result()
+            print(output, flush=True)
+            found = COUNTS.findall(output)
+            broken = broken or bool(code) or not found
+            counts = [a + int(b) for a, b in zip(counts, found[-1] if found else "010")]
+    print("{} passed, {} failed, {} skipped".format(*counts), flush=True)
+    return int(broken)
+
+
+def _run_part(script, modules):
+    done = subprocess.run(
+        [sys.executable, *script, "--all", *modules], text=True, errors="replace",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout
 
 
 def _run_as_parent(runner):

@@ -542,7 +542,7 @@ class ServiceAgainstModel(RuleBasedStateMachine):
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 FEW = settings(max_examples=15, stateful_step_count=25, deadline=None, database=None,
                derandomize=True, suppress_health_check=QUIET)
-SOME = settings(FEW, max_examples=150, stateful_step_count=50)
+SOME = settings(FEW, max_examples=40, stateful_step_count=50)
 FULL = settings(SOME, max_examples=2000, derandomize=False)
 
 
