@@ -30,6 +30,7 @@ from lovely.remotetask.tests import servers  # noqa: E402
 
 SLOTS = 8           # of others, where ours share transactions
 SILENCE = 0.05      # seconds between a job and the next, for the latency
+GROUPED = 500       # jobs at least that share transactions: fewer tell nothing
 WARM = 10           # one in so many jobs of a backlog is not counted: the first ones
 GRACE = 2.0         # seconds that a worker without work may take to end
 BOUND = 120.0       # seconds for a backlog
@@ -210,7 +211,8 @@ def drains(report, found, bench, options):
     for name, party in found.items():
         cases[name] = lambda party=party: party.drain(sized(party))
         if party.ours:
-            cases[name, "best"] = lambda party=party: party.drain(count, "grouped")
+            cases[name, "best"] = lambda party=party: party.drain(
+                max(count, GROUPED), "grouped")
         elif not options.brief:
             cases[name, "best"] = lambda party=party: party.drain(
                 sized(party), slots=SLOTS)
