@@ -14,13 +14,8 @@ from xmlrpc.client import dumps
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import transaction  # noqa: E402
-from pages import BRIEF_SIZES, SIZES, TASKS, Pages  # noqa: E402
-from tools import measure  # noqa: E402
-from zope.configuration import xmlconfig  # noqa: E402
+from pages import TASKS, Pages, ask_all  # noqa: E402
 
-import lovely.remotetask.app  # noqa: E402
-from lovely.remotetask.app.login import Login, define  # noqa: E402
 
 SERVICE = "/++etc++site/default/tasks"
 
@@ -89,35 +84,6 @@ def calls(store):
     }
 
 
-def main():
-    options = measure.arguments(__doc__).parse_args()
-    measure.quiet()
-    login = Login("benchmark", "benchmark")
-    define(login)
-    xmlconfig.file("site.zcml", lovely.remotetask.app)
-    sizes, number = (BRIEF_SIZES, 2) if options.brief else (SIZES, 9)
-    report = measure.Report("A call with a thousand jobs and with a million", options)
-    stores = {size: Interfaces(size) for size in sizes}
-    for word, cold in (("warm", False), ("cold", True)):
-        found = {}
-        for name in calls(stores[sizes[0]]):
-            found[name] = {}
-            for size, store in stores.items():
-                call = calls(store)[name]
-                store.ask(call, login)
-                found[name][size] = [store.ask(call, login, cold) for _ in range(number)]
-                transaction.abort()
-        report.grid(f"{word} cache, ms", sizes, [
-            (name, {size: measure.median(values[size]) for size in sizes},
-             measure.ratio(values[sizes[-1]], values[sizes[0]]))
-            for name, values in found.items()])
-        slowest = max(measure.median(values[sizes[-1]]) for values in found.values())
-        report.add(f"slowest call, {word} cache", slowest, "ms", aim="200 ms",
-                   met=options.brief or slowest < 200)
-    report.show()
-    for store in stores.values():
-        store.close()
-
-
 if __name__ == "__main__":
-    main()
+    ask_all(__doc__, "A call with a thousand jobs and with a million", Interfaces, "call",
+            calls, Interfaces.ask)

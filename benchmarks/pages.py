@@ -131,30 +131,36 @@ def pages(store):
             **{name: f"{base}/{path}" for name, path in names.items()}}
 
 
-def main():
-    options = measure.arguments(__doc__).parse_args()
+def ask_all(doc, title, kind, what, questions, ask):
+    """Ask a small and a large store everything, warm and cold, and show the medians.
+
+    kind: makes a store of a size; questions(store): {name: question}; ask(store,
+    question, login, cold): milliseconds.
+    """
+    options = measure.arguments(doc).parse_args()
     measure.quiet()
     login = Login("benchmark", "benchmark")
     define(login)
     xmlconfig.file("site.zcml", lovely.remotetask.app)
     sizes, number = (BRIEF_SIZES, 2) if options.brief else (SIZES, 9)
-    report = measure.Report("A page with a thousand jobs and with a million", options)
-    stores = {size: Pages(size) for size in sizes}
+    report = measure.Report(title, options)
+    stores = {size: kind(size) for size in sizes}
     for word, cold in (("warm", False), ("cold", True)):
         found = {}
-        for name in pages(stores[sizes[0]]):
+        for name in questions(stores[sizes[0]]):
             found[name] = {}
             for size, store in stores.items():
-                path = pages(store)[name]
-                store.get(path, login)
-                found[name][size] = [store.get(path, login, cold) for _ in range(number)]
+                question = questions(store)[name]
+                ask(store, question, login, False)
+                found[name][size] = [ask(store, question, login, cold)
+                                     for _ in range(number)]
                 transaction.abort()
         report.grid(f"{word} cache, ms", sizes, [
             (name, {size: measure.median(values[size]) for size in sizes},
              measure.ratio(values[sizes[-1]], values[sizes[0]]))
             for name, values in found.items()])
         slowest = max(measure.median(values[sizes[-1]]) for values in found.values())
-        report.add(f"slowest page, {word} cache", slowest, "ms", aim="200 ms",
+        report.add(f"slowest {what}, {word} cache", slowest, "ms", aim="200 ms",
                    met=options.brief or slowest < 200)
     report.show()
     for store in stores.values():
@@ -162,4 +168,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    ask_all(__doc__, "A page with a thousand jobs and with a million", Pages, "page", pages,
+            Pages.get)
