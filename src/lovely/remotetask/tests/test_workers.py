@@ -119,12 +119,15 @@ class OnOneHost(WorkersCase):
 
     def test_workers_are_listed_from_start_to_end_also_idle(self):
         first, second = self.worker(), self.worker()
+        # A client of ZEO hears of another's commit a moment later.
+        self.wait_for(lambda service: len(service.workers()) == 2, "both workers")
         listed = self.asked(lambda service: service.workers())
         self.assertEqual({each["pid"] for each in listed},
                          {first.process.pid, second.process.pid})
         self.assertEqual([(each["alive"], each["threads"], each["state"], each["holds"])
                           for each in listed], [(True, 1, "", [])] * 2)
         first.end()
+        self.wait_for(lambda service: len(service.workers()) == 1, "the end of one")
         self.assertEqual([each["pid"] for each in self.asked(
             lambda service: service.workers())], [second.process.pid])
         second.kill()
