@@ -307,11 +307,20 @@ class Arena:
 
     def counts(self):
         """{status: number}, or None when nobody answers."""
+        return self._look(lambda service: service.counts(), lambda status: status["counts"])
+
+    def held(self):
+        """How many jobs are on leases, of the living and of the dead; or None."""
+        return self._look(
+            lambda service: sum(len(each["holds"]) for each in service.workers()),
+            lambda status: sum(each["holds"] for each in status["workers"]))
+
+    def _look(self, here, there):
         try:
             if self.shared:
                 with self.desk() as desk:
-                    return desk.service.counts()
-            return self.ask("status")[0]["counts"]
+                    return here(desk.service)
+            return there(self.ask("status")[0])
         except TROUBLE:
             return None
 
@@ -353,14 +362,16 @@ class Arena:
         return [each for each in living if each.end() != 0]
 
     def finish(self, workers=2, seconds=BOUND):
-        """Work until every job has come to its end, then stop; seconds taken."""
+        """Work until every job has come to its end and no lease is left, then stop;
+        seconds taken."""
         begun = time.monotonic()
         while sum(each.alive for each in self.processes) < (workers if self.shared else 1):
             self.ready()
         def done():
             counts = self.counts()
             return counts is not None and not any(counts[word] for word in (
-                lifecycle.QUEUED, lifecycle.PROCESSING, lifecycle.DELAYED))
+                lifecycle.QUEUED, lifecycle.PROCESSING, lifecycle.DELAYED)) \
+                and self.held() == 0
         try:
             wait_until(done, "the jobs to end", seconds)
         except AssertionError as error:

@@ -13,7 +13,7 @@ from chaos import harness, points  # noqa: E402
 
 JOBS = 6         # added for each kill
 PASSINGS = 3     # the point is passed up to so often before
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def kill_at(arena, point, report_missed):
