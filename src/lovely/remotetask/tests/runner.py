@@ -1,8 +1,8 @@
 """zope.testrunner, with one line at the end that counts the tests.
 
 ``bin/test`` runs level 1, the tests that together take less than a minute, and
-``bin/test --all`` every test, in several processes side by side: the longest modules
-wait for servers and browsers more than they compute.  All options of zope.testrunner
+``bin/test --all`` every test; both in several processes side by side: many tests wait
+for servers, browsers and each other more than they compute.  All options of zope.testrunner
 work.  The last line is always ``N passed, N failed, N skipped``.
 """
 import os
@@ -28,14 +28,16 @@ SKIPPED_BY_CHILDREN = "REMOTETASK_TESTS_SKIPPED"
 #: Modules that run in processes of their own under a plain --all, the longest first.
 LONG = ("chaos", "pages", "openapi", "simulation", "model", "engines", "workers", "library",
         "cluster", "fuzz", "http_manual", "cli_processes", "waiting", "benchmarks")
-SIDE_BY_SIDE = 3
+#: Half of what the fast selection takes, and half of what is left of all.
+HALF = ("runtime", "cli", "simulation", "faults", "upgrade", "undo", "interleavings")
+SIDE_BY_SIDE = {"fast": 2, "all": 3}
 COUNTS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$", re.MULTILINE)
 
 
 def main(args=None):
     args = list(sys.argv if args is None else args)
-    if args[1:] == ["--all"]:
-        sys.exit(_run_in_parts(_script_parts(args[0])))
+    if args[1:] in ([], ["--all"]):
+        sys.exit(_run_in_parts(_script_parts(args[0]), args[1:]))
     runner = Runner(DEFAULTS, args, script_parts=_script_parts(args[0]))
     if args[1:2] == ["--resume-layer"]:
         _run_as_child(runner)
@@ -44,13 +46,13 @@ def main(args=None):
     sys.exit(int(bool(runner.failed)))
 
 
-def _run_in_parts(script):
-    """Run everything, in several processes; 1 if anything has failed."""
-    own = [["-m", rf"\.test_{name}$"] for name in LONG]
-    rest = [argument for name in LONG for argument in ("-m", rf"!\.test_{name}$")]
+def _run_in_parts(script, words):
+    """Run the fast selection or everything, in several processes; 1 if anything has
+    failed."""
     counts, broken = [0, 0, 0], False
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for part in [pool.submit(_run_part, script, each) for each in [rest, *own]]:
+    with ThreadPoolExecutor(SIDE_BY_SIDE["all" if words else "fast"]) as pool:
+        for part in [pool.submit(_run_part, [*script, *words, *each])
+                     for each in _parts(LONG if words else ())]:
             code, output = part.result()
             print(output, flush=True)
             found = COUNTS.findall(output)
@@ -60,9 +62,22 @@ def _run_in_parts(script):
     return int(broken)
 
 
-def _run_part(script, modules):
+def _parts(long):
+    """The options that choose each part; every test is in one."""
+    half = set(HALF) - set(long)
+    yield _modules("!", *long, *half)
+    yield _modules("", *half)
+    for name in long:
+        yield _modules("", name)
+
+
+def _modules(sign, *names):
+    return ["-m", rf"{sign}\.test_({'|'.join(sorted(names))})$"]
+
+
+def _run_part(command):
     done = subprocess.run(
-        [sys.executable, *script, "--all", *modules], text=True, errors="replace",
+        [sys.executable, *command], text=True, errors="replace",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout
 
