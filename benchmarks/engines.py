@@ -27,22 +27,31 @@ from lovely.remotetask.task import context, task  # noqa: E402
 from lovely.remotetask.tests import servers  # noqa: E402
 
 AIMS = {"one by one": 0.6, "grouped": 3.0, "add": 0.7, "bulk": 6.0}
-SPREAD = 64           # trees of effects, so that tasks do not meet in them
+SPREAD = 64           # trees of effects, where each job writes to another one
 GROUPED_ON = ("file", "zeo")  # where grouped runs have an aim
+
+
+def write(input):
+    """Write the effect of the bare loop, and have the commit counted."""
+    found = context()
+    found.service._p_jar.root()["done"][found.jobid] = input["number"]
+    transaction.get().addAfterCommitHook(measure.countdown)
 
 
 @task("benchmarks.effect")
 def effect(input):
-    """Write an effect, and have the commit counted."""
-    found = context()
-    effects = found.service._p_jar.root()["effects"]
-    effects[found.jobid % SPREAD][found.jobid] = input["number"]
-    transaction.get().addAfterCommitHook(measure.countdown)
+    write(input)
 
 
 @task("benchmarks.grouped", group=50)
 def grouped(input):
     """The same, with others in one transaction."""
+    write(input)
+
+
+@task("benchmarks.scattered", group=50)
+def scattered(input):
+    """In groups, and each effect in an object of its own."""
     found = context()
     effects = found.service._p_jar.root()["effects"]
     effects[found.jobid % SPREAD][found.jobid] = input["number"]
@@ -170,6 +179,7 @@ def one(report, storage, bench, number, count):
         "bare loop": lambda: bench.bare_drain(count),
         "one by one": lambda: bench.drain(count, "benchmarks.effect"),
         "grouped": lambda: bench.drain(count, "benchmarks.grouped"),
+        "scattered": lambda: bench.drain(count, "benchmarks.scattered"),
         "bare add": lambda: bench.bare_add(count),
         "add": lambda: bench.add(count),
         "bulk": lambda: bench.bulk(count * 4),
