@@ -138,6 +138,13 @@ def _seen(permission: str, job: Any, name: str, schema: str) -> Any:
                   service.effectiveSettings().secret_names)
 
 
+def require_to_replace(job: Any) -> None:
+    """Raise NotAllowed where the present principal may not cancel a job that an add is
+    to replace.  Where there is no interaction, the code is trusted."""
+    if queryInteraction() is not None and not may_cancel(job):
+        raise NotAllowed(CANCEL, present_owner(), f"replace job {job.id}")
+
+
 def require_own(job: Any, what: str) -> None:
     """Raise NotAllowed unless the present principal has added this job."""
     if not is_own(job):

@@ -246,7 +246,8 @@ class ITaskService(Interface):
         uniqueFor: seconds from its adding that it counts also when it is completed.
         duplicate: 'ignore' (the number of the one that is there), 'replace' (that is
         cancelled, unless it runs, and this one added) or 'allow running' (one that runs
-        does not count).  owner: id of another principal than the present
+        does not count).  Who has a job replaced needs the permission to cancel it; code
+        without an interaction is trusted.  owner: id of another principal than the present
         one, to run as; that needs the permission to act for others, and is noted.
 
         Raises NotAllowed where the task wants a permission that the present
@@ -256,6 +257,11 @@ class ITaskService(Interface):
 
     def addMany(task, inputs, startLater=False, **options):
         """Make a job for each input; the numbers, in order.  Options as in `add`."""
+
+    def addOrFind(task, input=None, startLater=False, **options):
+        """As `add`; (number, True), or with False where `unique` has found one that
+        stands for this add: then nothing was made.
+        """
 
     def addOnce(key, task, input=None, startLater=False, **options):
         """As `add`, unless the present principal has used that key before: then the

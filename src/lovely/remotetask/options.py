@@ -43,7 +43,8 @@ class JobOptions:
                 unique and is_number(uniqueFor) and 0 < uniqueFor <= LONGEST_WINDOW):
             raise BadOption("uniqueFor", uniqueFor, "seconds, and only with unique")
         one_of("duplicate", duplicate, DUPLICATE)
-        self.unique, self.uniqueFor, self.duplicate = unique, uniqueFor, duplicate
+        self.unique = None if unique is False else unique
+        self.uniqueFor, self.duplicate = uniqueFor, duplicate
         self.delay = check_delay(delay)
         self.startAt = _aware("startAt", startAt)
         self.startBefore = startBefore if is_number(startBefore) \
@@ -97,7 +98,7 @@ class CronOptions(JobOptions):
         for name, value in dict(startAt=startAt, startBefore=startBefore).items():
             if value is not None:
                 raise BadOption(name, value, "the schedule says when a cron job runs")
-        if options.get("unique") is not None:
+        if options.get("unique", False) not in (None, False):
             raise BadOption("unique", options["unique"], "overlap= says what becomes of "
                             "runs of a cron job that meet")
         super().__init__(service, task, **options)

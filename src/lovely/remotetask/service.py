@@ -177,12 +177,26 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
 
     def addMany(self, task, inputs, startLater=False, **options):
         """See ITaskService"""
-        utility = self._known_task(task)
-        facts = JobOptions(self, utility, **options)
-        if facts.unique is not None:
-            return [self._add_unique(task, input, startLater, facts, options)
-                    for input in inputs]
+        return [jobid for jobid, made in self._add(task, inputs, startLater, options)]
+
+    def addOrFind(self, task, input=None, startLater=False, **options):
+        """See ITaskService"""
+        return self._add(task, (input,), startLater, options)[0]
+
+    def _add(self, task, inputs, startLater, options):
+        """For each input the number of its job, and whether that was made now."""
+        inputs = list(inputs)
+        facts = JobOptions(self, self._known_task(task), **options)
         packed = [facts.pack(input, f"input of {task!r}") for input in inputs]
+        if facts.unique is None:
+            return [(jobid, True) for jobid in
+                    self._add_packed(task, packed, startLater, facts)]
+        keys = [unique.key_of(task, facts.unique, input) for input in inputs]
+        return [self._add_unique(task, key, each, startLater, facts)
+                for key, each in zip(keys, packed)]
+
+    def _add_packed(self, task, packed, startLater, facts):
+        """Make a job for each input; their numbers."""
         if not packed:
             return []
         self._ready()
@@ -209,21 +223,18 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
             acts.note(self, "add", *ids, detail=facts.for_somebody, also_in_tasks=True)
         return list(ids)
 
-    def _add_unique(self, task, input, startLater, facts, options):
-        """The number of the one job of that key."""
-        key = unique.key_of(task, facts.unique, input)
+    def _add_unique(self, task, key, packed, startLater, facts):
+        """The number of the one job of that key, and whether it was made now."""
         self._ready()
         job = unique.found(self, key, facts.duplicate)
         if job is not None:
-            return job.id
-        plain = {name: value for name, value in options.items()
-                 if name not in ("unique", "uniqueFor", "duplicate")}
-        jobid = self.addMany(task, (input,), startLater, **plain)[0]
+            return job.id, False
+        jobid, = self._add_packed(task, (packed,), startLater, facts)
         job = self.jobs[jobid]
         job.unique = key
         window = round((facts.uniqueFor or 0) * 1_000_000)
         self.uniques.note(key, jobid, job.micros("created") + window)
-        return jobid
+        return jobid, True
 
     def _places(self, task, facts, number):
         """The shards of so many new jobs of one kind, neighbours side by side."""

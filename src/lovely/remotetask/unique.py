@@ -2,7 +2,7 @@
 import hashlib
 import json
 
-from lovely.remotetask import clock, lifecycle
+from lovely.remotetask import access, acts, clock, lifecycle
 from lovely.remotetask.errors import BadOption
 from lovely.remotetask.store.index import object_key
 
@@ -46,7 +46,10 @@ def _name_of(value):
 
 def found(service, key: bytes, duplicate: str):
     """The job that is there already, and whose place in the queue an add would take;
-    None where a new one is to be made."""
+    None where a new one is to be made.
+
+    Raises NotAllowed where one is to be replaced that the present principal may not
+    cancel."""
     noted = service.uniques.find(key)
     if noted is None:
         return None
@@ -60,6 +63,9 @@ def found(service, key: bytes, duplicate: str):
     if service.isHeld(job) or job.recordedStatus == lifecycle.PROCESSING:
         return job if duplicate == IGNORE else None
     if duplicate == REPLACE:
+        access.require_to_replace(job)
+        if not access.is_own(job):
+            acts.note(service, "cancel", job.id, detail=lifecycle.REPLACED)
         job.cancel(clock.micros(), lifecycle.REPLACED)
         service._announce(job.id)
         return None

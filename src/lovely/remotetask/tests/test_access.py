@@ -296,6 +296,59 @@ class SomebodyElse(Access):
         self.assertEqual(job.status, "error")
 
 
+class Replacing(Access):
+    """Who has a job replaced cancels it: that is for who may cancel it."""
+
+    def replace(self, who, service=None):
+        with acting_as(who):
+            return (service or self.service).add(
+                "work", who, unique="x", duplicate="replace")
+
+    def test_a_submitter_replaces_own_jobs_only(self):
+        first = self.job_of("submitter", unique="x")
+        second = self.replace("submitter")
+        self.assertEqual((first.status, first.reason), ("cancelled", "replaced"))
+        others = self.job_of("manager", unique="y")
+        with acting_as("submitter"), self.assertRaises(NotAllowed) as caught:
+            self.service.add("work", unique="y", duplicate="replace")
+        self.assertIn(f"replace job {others.id}", str(caught.exception))
+        self.assertEqual(others.status, "queued")
+        self.assertEqual(set(self.service.jobs), {first.id, second, others.id})
+
+    def test_nor_from_behind_a_proxy_nor_in_a_job(self):
+        others = self.job_of("manager", unique="x")
+        with self.assertRaises(NotAllowed):
+            self.replace("submitter", ProxyFactory(self.service))
+        self.task("replace", lambda input, context: context.service.add(
+            "work", unique="x", duplicate="replace"), wantsContext=True)
+        with acting_as("manager"):
+            self.service.changeJob(others.id, priority=99)
+        job = self.job_of("submitter", "replace")
+        self.service.processNext()
+        self.assertEqual((job.status, job.attempts[0].kind), ("error", "NotAllowed"))
+        self.assertEqual(others.status, "queued")
+
+    def test_who_may_cancel_it_may_and_that_is_kept(self):
+        others = self.job_of("submitter", unique="x")
+        self.replace("operator")
+        self.assertEqual(others.status, "cancelled")
+        entry, = self.service.listTrail()[0]
+        self.assertEqual((entry.who, entry.verb, entry.jobs, entry.detail),
+                         ("operator", "cancel", (others.id,), "replaced"))
+
+    def test_trusted_code_without_an_interaction_replaces_anybody_s(self):
+        others = self.job_of("manager", unique="x")
+        endInteraction()
+        self.service.add("work", unique="x", duplicate="replace")
+        self.assertEqual(others.status, "cancelled")
+
+    def test_a_job_of_another_stands_for_an_add_and_is_not_touched(self):
+        others = self.job_of("manager", unique="x")
+        with acting_as("submitter"):
+            self.assertEqual(self.service.add("work", unique="x"), others.id)
+        self.assertEqual((others.owner, others.status), ("manager", "queued"))
+
+
 class ILogin(Interface):
     user = TextLine(title="User")
     word = Password(title="Word")

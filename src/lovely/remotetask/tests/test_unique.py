@@ -6,7 +6,7 @@ import transaction
 from persistent import Persistent
 
 from lovely.remotetask import lifecycle, unique
-from lovely.remotetask.errors import BadOption
+from lovely.remotetask.errors import BadInput, BadOption
 from lovely.remotetask.tests.support import Gate, ServiceCase
 from lovely.remotetask.testing import simulated_clock
 
@@ -77,6 +77,26 @@ class ByHand(UniqueCase):
         self.assertEqual(self.service.getResult(second), 2)
         self.assertEqual(self.service.add("work", 3, unique="x", startLater=True),
                          self.service.add("work", 4, unique="x"))
+
+    def test_it_is_told_whether_one_was_made(self):
+        first, made = self.service.addOrFind("work", 1, unique=True)
+        self.assertTrue(made)
+        self.assertEqual(self.service.addOrFind("work", 1, unique=True), (first, False))
+        second, made = self.service.addOrFind("work", 1, unique=True, duplicate="replace")
+        self.assertTrue(made and second != first)
+        self.assertEqual([self.service.addOrFind("work", 1)[1],
+                          self.service.addOrFind("work", 1, unique=False)[1]], [True] * 2)
+
+    def test_an_input_that_cannot_be_stored_replaces_nothing(self):
+        first = self.service.add("work", 1, unique="x")
+        for add in (lambda: self.service.add(
+                        "work", lambda: None, unique="x", duplicate="replace"),
+                    lambda: self.service.addMany(
+                        "work", [2, lambda: None], unique="x", duplicate="replace")):
+            with self.assertRaises(BadInput):
+                add()
+        self.assertEqual(self.service.getStatus(first), lifecycle.QUEUED)
+        self.assertEqual(len(self.service.jobs), 1)
 
     def test_a_removed_one_leaves_no_key(self):
         jobid = self.service.add("work", 1, unique=True, uniqueFor=3600)
