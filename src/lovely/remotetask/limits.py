@@ -91,6 +91,19 @@ def locks(given: Any) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(dict(pairs).items()))
 
 
+def lock_of(text: str) -> tuple[str, int]:
+    """(name, width) of what people type: 'shelf-1', or 'shelf-1=3'."""
+    name, sign, width = text.rpartition("=")
+    if name and width.isascii() and width.isdigit() and len(width) < 10:
+        return name, int(width)
+    return text, 1
+
+
+def lock_text(name: str, width: int) -> str:
+    """A lock as people type it."""
+    return name if (name, width) == lock_of(name) else f"{name}={width}"
+
+
 def line_name(lane: str, task: str, held: Iterable[tuple[str, int]] = ()) -> str:
     """The line of jobs of that lane and task which need these locks."""
     name = f"{lane}{PART}{task}"

@@ -43,6 +43,8 @@ class JobOptions:
                 unique and is_number(uniqueFor) and 0 < uniqueFor <= LONGEST_WINDOW):
             raise BadOption("uniqueFor", uniqueFor, "seconds, and only with unique")
         one_of("duplicate", duplicate, DUPLICATE)
+        if duplicate != IGNORE and not unique:
+            raise BadOption("duplicate", duplicate, "only with unique")
         self.unique = None if unique is False else unique
         self.uniqueFor, self.duplicate = uniqueFor, duplicate
         self.delay = check_delay(delay)

@@ -19,7 +19,8 @@ SUMMARY = (
     "id task status reason title priority tags created started completed due owner "
     "parent").split()
 FULL = SUMMARY + (
-    "deadline timeout retries startedCount failures crashes handbacks error").split()
+    "deadline timeout retries merged startedCount failures crashes handbacks error"
+).split()
 CRON = "timezone missed overlap paused broken scheduledFor".split()
 
 
@@ -91,7 +92,7 @@ def whole(service, job) -> dict:
         input=part(job, "input"), output=part(job, "output"),
         attempts=[attempt(each) for each in job.attempts],
         log=[line(each) for each in job.log], logLost=job.logLost,
-        concerns=[shown(each)["repr"] for each in job.concerns],
+        concerns=[shown(each)["repr"] for each in job.concerns], locks=dict(job.locks),
         progress=progress(service.getProgress(job.id)))
     if isinstance(job, CronJob):
         found.update(cron(job))

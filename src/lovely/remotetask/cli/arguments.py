@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from lovely.remotetask import lifecycle
 from lovely.remotetask.cli import commands, trail, work, workers, zeo
 from lovely.remotetask.missed import MISSED, OVERLAP
+from lovely.remotetask.unique import DUPLICATE
 
 DESCRIPTION = "Background jobs that commit with your data, in a ZODB."
 
@@ -166,6 +167,8 @@ def _adding(these):
         "add echo '\"hello\"'",
         "add resize --input '{\"width\": 300}' --priority 5",
         "add import --input @orders.json --at 02:30 --before 2h",
+        "add sync --lock customer-7 --lock importers=3",
+        "add reindex '\"/docs\"' --unique --duplicate allow-running",
         "add report --wait 1m                 (prints what the task returns)"],
         [_answering(writes=True)])
     _job_options(found)
@@ -178,11 +181,31 @@ def _adding(these):
         "wait for `remotetask start`"))
     found.add_argument("--wait", metavar="DURATION", help=(
         "wait so long for its end and print what it returned"))
+    _only_one(found)
 
     found = _command(these, "start", commands.start,
                      "queue jobs that were added with --later", ["start 7"],
                      [_answering(writes=True)])
     _ids(found)
+
+
+def _only_one(found):
+    found.add_argument("--unique", action="store_true", help=(
+        "only one of this task and input: where there is one, print its number"))
+    found.add_argument("--unique-key", metavar="TEXT", help=(
+        "only one of this task and text"))
+    found.add_argument("--unique-for", metavar="DURATION", help=(
+        "one that is completed counts, too, for so long from its adding"))
+    found.add_argument("--duplicate", choices=[word.replace(" ", "-") for word in DUPLICATE],
+                       help=("what becomes of the one that is there: it stands for this "
+                             "one (ignore), is cancelled while it waits (replace), or "
+                             "does not count while it runs; default: ignore"))
+
+
+def _lock(found):
+    found.add_argument("--lock", metavar="NAME", action="append", help=(
+        "of all jobs that name it one runs at a time; NAME=3: three; may be given "
+        "several times"))
 
 
 def _job_options(found):
@@ -195,6 +218,7 @@ def _job_options(found):
     found.add_argument("--tag", action="append", help="may be given several times")
     found.add_argument("--timeout", metavar="DURATION", help="how long it may run")
     found.add_argument("--retries", type=int, help="attempts after the first")
+    _lock(found)
 
 
 # -- reading
@@ -350,6 +374,7 @@ def _cron(these):
     found.add_argument("--tag", action="append", help="may be given several times")
     found.add_argument("--timeout", metavar="DURATION", help="how long a run may take")
     found.add_argument("--retries", type=int, help="attempts after the first")
+    _lock(found)
 
     for name, function, help in (
             ("pause", commands.cron_pause, "keep cron jobs from firing until `resume`"),

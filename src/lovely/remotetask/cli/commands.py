@@ -9,6 +9,7 @@ from lovely.remotetask.cli import times
 from lovely.remotetask.cli.desk import Desk
 from lovely.remotetask.cli.output import block, number, pairs, table, text
 from lovely.remotetask.cli.problems import DONE, FAILED, IN_VAIN, BadArgument, code_of
+from lovely.remotetask.limits import lock_of, lock_text
 
 RETRIED_AT_ONCE = 100
 SHORT = 8                # letters of a worker's name that are shown, and tell it
@@ -31,6 +32,7 @@ def add(options, out) -> int:
         arguments["startAt"] = _start(options.at, out).isoformat()
     if options.before is not None:
         arguments["startBefore"] = deadline(options.before)
+    arguments.update(only_one(options))
     wait = None if options.wait is None else times.duration(options.wait)
     desk = desk_of(options)
     with desk.writing() as way:
@@ -38,7 +40,8 @@ def add(options, out) -> int:
     if wait is not None:
         return wait_for(desk, options, out, answer["id"], wait)
     out.give(answer, lambda answer: [str(answer["id"])])
-    out.note("added; see what becomes of it: "
+    done = "added" if answer["made"] else "it is there already"
+    out.note(f"{done}; see what becomes of it: "
              f"remotetask show {answer['id']}{_there(options)}")
     return DONE
 
@@ -61,6 +64,22 @@ def job_options(options) -> dict:
         found["tags"] = options.tag
     if options.timeout is not None:
         found["timeout"] = times.duration(options.timeout)
+    if options.lock:
+        found["locks"] = dict(map(lock_of, options.lock))
+    return found
+
+
+def only_one(options) -> dict:
+    """What makes one job of many adds."""
+    found = {}
+    if options.unique and options.unique_key is not None:
+        raise BadArgument("give --unique or --unique-key, not both")
+    if options.unique or options.unique_key is not None:
+        found["unique"] = options.unique or options.unique_key
+    if options.unique_for is not None:
+        found["uniqueFor"] = times.duration(options.unique_for)
+    if options.duplicate is not None:
+        found["duplicate"] = options.duplicate.replace("-", " ")
     return found
 
 
@@ -205,7 +224,9 @@ def _job_lines(job, with_traceback, with_log):
     yield from pairs([
         ("Job", job["id"]), ("Task", text(job["task"])), ("Title", text(job["title"])),
         ("Status", _status_words(job)), ("Tags", text(", ".join(job["tags"]))),
-        ("Priority", job["priority"]), ("Owner", text(job["owner"])),
+        ("Priority", job["priority"]),
+        ("Locks", text(", ".join(lock_text(*each) for each in job["locks"].items()))),
+        ("Owner", text(job["owner"])),
         ("Parent", job["parent"]),
         ("Created", times.local(job["created"])), ("Due", times.local(job["due"])),
         ("Not after", times.local(job["deadline"])),

@@ -244,8 +244,8 @@ def repair(service, tell):
 
 @verb("add", writes=True)
 def add(service, tell, task, input=None, startLater=False, **options):
-    options = _options(options)
-    return dict(id=service.add(task, input, startLater, **options))
+    id, made = service.addOrFind(task, input, startLater, **_options(options))
+    return dict(id=id, made=made)
 
 
 @verb("cron_add", writes=True)
@@ -255,7 +255,7 @@ def cron_add(service, tell, task, input=None, **options):
 
 WIRE_OPTIONS = frozenset((
     "title priority delay startAt startBefore tags timeout retries schedule timezone "
-    "missed overlap").split())
+    "missed overlap locks unique uniqueFor duplicate").split())
 
 
 def _options(options: dict) -> dict:

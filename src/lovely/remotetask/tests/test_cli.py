@@ -191,10 +191,45 @@ class Adding(CommandCase):
         for words in (("--delay", "soon"), ("--at", "tomorrow"), ("--before", "x"),
                       ("--priority", "high"), ("--retries", "-1"),
                       ("--timeout", "0"), ("--title", "a\x07b"),
-                      ("--delay", "1", "--at", "12:00"), ("--wait", "long")):
+                      ("--delay", "1", "--at", "12:00"), ("--wait", "long"),
+                      ("--unique", "--unique-key", "x"), ("--unique-key", ""),
+                      ("--unique-for", "5"), ("--duplicate", "replace"),
+                      ("--unique", "--duplicate", "perhaps"), ("--lock", "")):
             with self.subTest(words):
                 self.refused(2, "add", "echo", *words)
         self.assertEqual(self.answer("list")["jobs"], [])
+
+    def test_a_job_holds_locks(self):
+        id = self.add("--lock", "customer-7", "--lock", "importers=3", "--lock", "a=1=1",
+                      "--lock", "=9", "--lock", "b=c")
+        self.assertEqual(self.answer("show", id)["locks"], {
+            "customer-7": 1, "importers": 3, "a=1": 1, "=9": 1, "b=c": 1})
+        self.assertRegex(self.done("show", id),
+                         r"(?m)^Locks +=9, a=1=1, b=c, customer-7, importers=3$")
+        cron = int(self.done("cron", "add", "echo", "@daily", "--lock", "customer-7"))
+        self.assertEqual(self.answer("show", cron)["locks"], {"customer-7": 1})
+        self.assertIn("locks", self.refused(2, "add", "echo", "--lock", "importers=0"))
+
+    def test_one_job_stands_for_many_adds(self):
+        first = self.answer("add", "echo", "1", "--unique", "--unique-for", "1h")
+        self.assertTrue(first["made"])
+        again = dict(first, made=False)
+        self.assertEqual(self.answer("add", "echo", "1", "--unique"), again)
+        code, out, err = self.run_cli("add", "echo", "1", "--unique")
+        self.assertEqual((code, int(out)), (0, first["id"]))
+        self.assertEqual(self.answer("show", first["id"])["merged"], 2)
+        self.assertTrue(self.answer("add", "echo", "2", "--unique")["made"])
+        self.process()
+        self.assertEqual(self.answer("add", "echo", "1", "--unique"), again)
+        self.assertTrue(self.answer("add", "echo", "2", "--unique")["made"])
+
+    def test_one_that_waits_is_replaced(self):
+        first = self.add("1", "--unique-key", "nightly")
+        second = self.add("2", "--unique-key", "nightly", "--duplicate", "replace")
+        self.assertNotEqual(first, second)
+        self.assertEqual(self.answer("show", first)["reason"], "replaced")
+        self.assertEqual(second, self.add("3", "--unique-key", "nightly", "--duplicate",
+                                          "allow-running"))
 
     def test_waiting_where_nobody_works_says_so(self):
         code, out, err = self.run_cli("add", "echo", "--wait", "0")

@@ -118,7 +118,8 @@ class ByHand(UniqueCase):
     def test_wrong_options_are_told_and_nothing_is_stored(self):
         for options in (dict(unique=""), dict(unique=7), dict(unique="x" * 1_001),
                         dict(uniqueFor=5), dict(unique=True, uniqueFor=-1),
-                        dict(unique=True, duplicate="perhaps")):
+                        dict(unique=True, duplicate="perhaps"),
+                        dict(duplicate="replace")):
             with self.assertRaises(BadOption, msg=options):
                 self.service.add("work", 1, **options)
         with self.assertRaises(BadOption):
