@@ -1,8 +1,10 @@
 """The shapes of what comes in and goes out: jobs, schedules, tasks, pages."""
 from lovely.remotetask import lifecycle
 from lovely.remotetask.http.shapes import maybe, moment, record, text
+from lovely.remotetask.limits import LOCKS, MOST, NAME_LIMIT
 from lovely.remotetask.missed import MISSED, OVERLAP
 from lovely.remotetask.options import PRIORITIES, RETRIES
+from lovely.remotetask.unique import DUPLICATE, IGNORE, KEY_LIMIT, LONGEST
 
 PAGE_LIMIT = 200
 SECONDS = {"type": "number", "minimum": 0, "maximum": 1_000_000_000}
@@ -23,6 +25,22 @@ OPTIONS = {
     "retries": {"type": ["integer", "null"], "minimum": 0, "maximum": RETRIES[-1],
                 "description": "attempts after the first"},
 }
+LOCK = text(NAME_LIMIT, minLength=1, pattern=CLEAN)
+HOLD = {"locks": {
+    "type": ["array", "object"], "description":
+    "names, each of which one job at a time may hold while it runs; or {name: how many}",
+    "items": LOCK, "maxItems": LOCKS, "propertyNames": LOCK, "maxProperties": LOCKS,
+    "additionalProperties": {"type": "integer", "minimum": 1, "maximum": MOST}}}
+ONLY_ONE = {
+    "unique": {"type": ["boolean", "string"], "minLength": 1, "maxLength": KEY_LIMIT,
+               "description": "only one of this task and input (true) or of this task "
+               "and text; where there is one, that is answered with 200"},
+    "uniqueFor": maybe({"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST,
+                        "description": "seconds from its adding that one counts also "
+                        "when it is completed; with unique"}),
+    "duplicate": text(20, enum=list(DUPLICATE), default=IGNORE, description=
+                      "what becomes of the one that is there; with unique"),
+}
 ADD = record(
     ("task",), task=TASK_NAME,
     input={"description": "what the task gets; see its inputSchema"},
@@ -31,7 +49,7 @@ ADD = record(
     delay=maybe({**SECONDS, "description": "seconds before it may start"}),
     startAt=maybe(moment(description="not before this moment; instead of a delay")),
     startBefore=maybe(moment(description="not after this moment")),
-    **OPTIONS)
+    **OPTIONS, **HOLD, **ONLY_ONE)
 
 CHANGE = record(
     input=ADD["properties"]["input"], startAt=ADD["properties"]["startAt"],
@@ -61,7 +79,7 @@ POLICIES = {
                     "when the last run is not finished yet"),
 }
 ADD_SCHEDULE = record(("task",), task=TASK_NAME, input=ADD["properties"]["input"],
-                      **TIMES, **POLICIES, **OPTIONS)
+                      **TIMES, **POLICIES, **OPTIONS, **HOLD)
 CHANGE_SCHEDULE = record(input=ADD["properties"]["input"], **TIMES, **POLICIES,
                          **{name: shape for name, shape in OPTIONS.items()
                             if name != "tags"})
@@ -85,6 +103,9 @@ JOB = record(
     tuple(SUMMARY), **SUMMARY, deadline=MOMENT,
     timeout={"type": ["number", "null"]}, retries={"type": ["integer", "null"]},
     startedCount=COUNT, failures=COUNT, crashes=COUNT, handbacks=COUNT,
+    merged={**COUNT, "description": "adds that have found it there, and made none"},
+    locks={"type": "object", "additionalProperties": COUNT,
+           "description": "name: how many jobs may hold it at once"},
     concerns={"type": "array", "items": {"type": "string"}},
     progress={**PROGRESS, "type": ["object", "null"]},
     input={"description": "for those who may read it"},

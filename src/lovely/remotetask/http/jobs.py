@@ -32,7 +32,9 @@ def whole(call, job) -> dict[str, Any]:
     """A job with all that the present principal may know of it."""
     found = summary(call, job)
     found.update(plain.fields(
-        job, "deadline timeout retries startedCount failures crashes handbacks".split()))
+        job, "deadline timeout retries merged startedCount failures crashes handbacks"
+        .split()))
+    found["locks"] = dict(job.locks)
     found["progress"] = plain.progress(call.service.getProgress(job.id))
     withheld = []
     if access.may(access.READ_INPUT, job):
@@ -98,7 +100,8 @@ def next_url(call, key, *names) -> str | None:
 
 
 def add(call) -> Answer:
-    """Add a job; the same one again where the Idempotency-Key says it is the same."""
+    """Add a job; the same one again where the Idempotency-Key says it is the same, and
+    the one that is there where `unique` has found it."""
     service, body = call.service, dict(call.body)
     key = idempotency_key(call.request)
     print_ = fingerprint(body)
@@ -110,10 +113,11 @@ def add(call) -> Answer:
         return accepted(call, known, data, {"Idempotency-Replayed": "true"})
     guard.require_room(service)
     options = options_of(service, body)
-    jobid = service.add(body.pop("task"), options.pop("input"), **options)
+    jobid, made = service.addOrFind(body.pop("task"), options.pop("input"), **options)
     if key is not None:
         service.noteMade(key, print_, jobid)
-    return accepted(call, jobid, whole(call, service.getJob(jobid)))
+    answer = accepted(call, jobid, whole(call, service.getJob(jobid)))
+    return answer if made else answer._replace(status=200)
 
 
 def accepted(call, jobid, data, headers=()) -> Answer:
@@ -149,6 +153,8 @@ def options_of(service, body) -> dict[str, Any]:
     for name in ("priority", "retries"):
         if isinstance(options.get(name), float):  # 3.0 is a whole number in JSON
             options[name] = int(options[name])
+    if isinstance(options.get("locks"), dict):
+        options["locks"] = {name: int(width) for name, width in options["locks"].items()}
     return options
 
 

@@ -100,7 +100,7 @@ ROUTES: tuple[Route, ...] = (
 
     Route("GET", "jobs", access.VIEW, jobs.page, "A page of jobs, the newest first",
           {200: PAGE}, query={**FILTERS, **AFTER, **LIMIT}),
-    Route("POST", "jobs", access.SUBMIT, jobs.add, "Add a job", {202: JOB},
+    Route("POST", "jobs", access.SUBMIT, jobs.add, "Add a job", {202: JOB, 200: JOB},
           ("invalid", "unknown-task", "bad-input", "bad-option", "key-reused",
            "too-many-jobs"), body=ADD),
     Route("GET", "jobs/{id}", access.VIEW, jobs.show, "A job, with all that is known",

@@ -87,7 +87,10 @@ def _of_text(shape, value, pointer):
 def _of_record(shape, value, pointer):
     if len(value) < shape.get("minProperties", 0):
         yield _fault(pointer, "must name something")
+    if len(value) > shape.get("maxProperties", math.inf):
+        yield _fault(pointer, f"must have {shape['maxProperties']} members at most")
     properties = shape.get("properties", {})
+    others = shape.get("additionalProperties", True)
     for name in shape.get("required", ()):
         if name not in value:
             yield _fault(pointer, f"must have {name!r}")
@@ -95,8 +98,11 @@ def _of_record(shape, value, pointer):
         below = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
         if name in properties:
             yield from faults(properties[name], each, below)
-        elif shape.get("additionalProperties", True) is False:
+        elif others is False:
             yield _fault(below, f"is not known; known are {', '.join(properties)}")
+        elif others is not True:
+            yield from faults(shape.get("propertyNames", {}), name, below)
+            yield from faults(others, each, below)
 
 
 def _of_list(shape, value, pointer):

@@ -51,7 +51,7 @@ MULTICALL_LIMIT = 100
 INTEGERS = range(-2**31, 2**31)
 UNCLEAN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 OPTIONS = frozenset("title priority tags delay startAt startBefore startLater timeout "
-                    "retries key".split())
+                    "retries locks unique uniqueFor duplicate key".split())
 
 
 class Refused(Problem):
@@ -97,7 +97,9 @@ def add(service, task, input=None, options=None):
     """Add a job for a task, with its input; the number of the job.
 
     options: title, priority, tags, delay (seconds), startAt and startBefore
-    (dateTime, UTC), startLater, timeout, retries; and key, a text of your own: with
+    (dateTime, UTC), startLater, timeout, retries; locks (an array of names, or a struct:
+    how many jobs may hold each at once); unique (true, or a text), uniqueFor (seconds)
+    and duplicate: where there is one already its number is returned; and key, a text of your own: with
     the same key the same job is meant, so that a call whose answer was lost can be
     made again.
     """

@@ -287,6 +287,68 @@ class Jobs(Api):
         with self.house.service() as service:   # code of the application may
             service.add("echo")
 
+    def test_a_job_holds_locks(self):
+        for given, told in ((["b", "a"], {"a": 1, "b": 1}), ({"a": 2.0}, {"a": 2})):
+            jobid = self.add(locks=given)
+            self.assertEqual(self.ask("GET", f"/jobs/{jobid}")[1]["locks"], told)
+        cron = self.schedule(locks=["a"])
+        self.assertEqual(self.ask("GET", f"/schedules/{cron}")[1]["locks"], {"a": 1})
+        for locks in ("a", [""], [1], {"a": 0}, {"a": "1"}, {"": 1}, {"a\nb": 1}, ["x"] * 21,
+                      {str(number): 1 for number in range(21)}):
+            self.refused("invalid", "POST", "/jobs", body={"task": "echo", "locks": locks})
+        self.refused("bad-option", "POST", "/jobs", body={"task": "echo", "locks": ["\xad"]})
+
+    def test_one_job_stands_for_many_adds(self):
+        body = {"task": "echo", "input": {"a": 1}, "unique": True, "uniqueFor": 3600}
+        _, first, _ = self.ask("POST", "/jobs", "submitter", body)
+        for who in "submitter", "operator":
+            status, data, headers = self.ask("POST", "/jobs", who, body)
+            self.assertEqual((status, data["id"]), (200, first["id"]))
+            self.assertEqual(headers["location"], first["url"])
+        self.assertEqual((data["owner"], data["merged"]), ("submitter", 2))
+        self.work()
+        self.assertEqual(self.ask("POST", "/jobs", "submitter", body)[0], 200)
+        self.assertEqual(self.ask("POST", "/jobs", "submitter", {
+            **body, "uniqueFor": None})[0], 200)
+        self.assertNotEqual(self.add(input={"a": 1}, unique=False), first["id"])
+        self.assertNotEqual(self.add(input={"a": 2}, unique=True), first["id"])
+
+    def test_an_input_and_its_form_in_python_are_one(self):
+        with self.house.service() as service:
+            theirs = service.add("mail", {"to": "ada", "words": {"a", "b"}}, unique=True)
+        status, data, _ = self.ask("POST", "/jobs", body={
+            "task": "mail", "input": {"words": ["b", "a"], "to": "ada"}, "unique": True})
+        self.assertEqual((status, data["id"]), (200, theirs))
+
+    def test_one_that_is_found_is_told_as_who_asks_may_read_it(self):
+        self.add("manager", input="hidden", unique="x")
+        status, data, _ = self.ask("POST", "/jobs", "submitter", {
+            "task": "echo", "unique": "x"})
+        self.assertEqual((status, data["owner"]), (200, "manager"))
+        self.assertNotIn("input", data)
+        self.assertIn("input", data["withheld"])
+
+    def test_only_who_may_cancel_a_job_replaces_it(self):
+        body = {"task": "echo", "unique": "x", "duplicate": "replace"}
+        others = self.add("manager", unique="x")
+        document, _ = self.refused("not-allowed", "POST", "/jobs", "submitter", body)
+        self.assertIn(f"replace job {others}", document["detail"])
+        self.assertEqual(self.ask("GET", f"/jobs/{others}")[1]["status"], "queued")
+        self.assertNotEqual(self.add("operator", unique="x", duplicate="replace"), others)
+        _, data, _ = self.ask("GET", f"/jobs/{others}")
+        self.assertEqual((data["status"], data["reason"]), ("cancelled", "replaced"))
+
+    def test_unique_options_that_mean_nothing(self):
+        for options, condition in (
+                ({"unique": ""}, "invalid"), ({"unique": 1}, "invalid"),
+                ({"unique": "x" * 1001}, "invalid"), ({"unique": None}, "invalid"),
+                ({"unique": True, "uniqueFor": 0}, "invalid"),
+                ({"unique": True, "duplicate": "perhaps"}, "invalid"),
+                ({"uniqueFor": 5}, "bad-option"), ({"duplicate": "replace"}, "bad-option")):
+            self.refused(condition, "POST", "/jobs", body={"task": "echo", **options})
+        self.refused("invalid", "POST", "/schedules", body={
+            "task": "echo", "hour": [3], "unique": True})
+
     def test_one_principal_has_a_share(self):
         with self.house.service() as service:
             service.configure(waiting_limit_each=1)

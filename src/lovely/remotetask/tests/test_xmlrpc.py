@@ -137,6 +137,23 @@ class Calls(unittest.TestCase):
             self.refused("bad-option", self.manager.add, "echo", {}, options)
         self.refused("bad-arguments", self.manager.add, "echo", {}, "options")
 
+    def test_locks_and_one_job_for_many_adds(self):
+        first = self.manager.add("echo", {}, {"locks": {"a": 2}, "unique": "x"})
+        with self.house.service() as service:
+            self.assertEqual(service.getJob(first).locks, (("a", 2),))
+        self.assertEqual(self.manager.add("echo", {}, {"unique": "x"}), first)
+        submitter = self.proxy("submitter")
+        self.assertEqual(submitter.add("echo", {}, {"unique": "x"}), first)
+        options = {"unique": "x", "duplicate": "replace"}
+        self.refused("not-allowed", submitter.add, "echo", {}, options)
+        self.assertEqual(self.manager.getStatus(first), "queued")
+        second = self.manager.add("echo", {}, {**options, "locks": ["a"]})
+        self.assertNotEqual(second, first)
+        self.assertEqual(self.manager.getStatus(first), "cancelled")
+        for options in ({"locks": {"a": 0}}, {"locks": 1}, {"unique": 5}, {"uniqueFor": 5},
+                        {"unique": True, "duplicate": "perhaps"}):
+            self.refused("bad-option", self.manager.add, "echo", {}, options)
+
     def test_a_key_means_the_same_job(self):
         first = self.manager.add("echo", {"a": 1}, {"key": "xmlrpc"})
         self.assertEqual(self.manager.add("echo", {"a": 1}, {"key": "xmlrpc"}), first)
