@@ -99,9 +99,9 @@ def add(service, task, input=None, options=None):
     options: title, priority, tags, delay (seconds), startAt and startBefore
     (dateTime, UTC), startLater, timeout, retries; locks (an array of names, or a struct:
     how many jobs may hold each at once); unique (true, or a text), uniqueFor (seconds)
-    and duplicate: where there is one already its number is returned; and key, a text of your own: with
-    the same key the same job is meant, so that a call whose answer was lost can be
-    made again.
+    and duplicate: where there is one already its number is returned; and key, a text
+    of your own: with the same key the same job is meant, so that a call whose answer
+    was lost can be made again.
     """
     access.require(access.SUBMIT, service)
     options = _options(options)
