@@ -2,7 +2,7 @@
 import logging
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from zope.interface import implementer
 
@@ -201,16 +201,19 @@ class Desk:
         if job.recordedStatus == lifecycle.QUEUED:
             job.start(now, worker)
         context.enter(self, job, job.timeout or getattr(task, "timeout", None))
-        if not context.conflicts:
+        if not context.conflicts and log.isEnabledFor(logging.INFO):
             log.info("%s: starts", context.label)
         present = self._transaction()
         context.once = once  # until here none of its code has run
         with frames.around(job):
             if job.owner is not None:
                 access.check_task(task, job.task, self)
-            with self._hiding_secrets(job, task, context):
+            try:
                 output = self._call(
                     task, job.id, lend(job.__dict__.get("input")), context)
+            except Exception:
+                self._note_secrets(job, task, context)
+                raise
         if self._transaction() is not present:
             log.warning("%s: the task has ended the transaction itself: what it wrote "
                         "before is not one commit with its completion", context.label)
@@ -222,8 +225,8 @@ class Desk:
             validate(getattr(task, "outputSchema", None), output, what)
             stored, _ = pack(output, self.effectiveSettings().output_limit, what)
         except BadInput as error:
-            with self._hiding_secrets(job, task, context, output):
-                raise BadOutput(str(error)) from error
+            self._note_secrets(job, task, context, output)
+            raise BadOutput(str(error)) from error
         job.write_down(context.written())
         job.note_databases(self._other_databases())
         job.complete(stored, clock.micros())
@@ -231,18 +234,13 @@ class Desk:
         return Outcome.of(job, claim.token, f"completed in {seconds:.3f} s",
                           context.conflicts)
 
-    @contextmanager
-    def _hiding_secrets(self, job, task, context, output=None):
-        """An error that is raised in here is told without what input and output hide."""
-        try:
-            yield
-        except Exception:
-            with suppress(Exception):  # the input may be what cannot be read
-                names = self.effectiveSettings().secret_names
-                context.secrets = secrets_in(
-                    getattr(task, "inputSchema", None), job.input, names) | secrets_in(
-                    getattr(task, "outputSchema", None), output, names)
-            raise
+    def _note_secrets(self, job, task, context, output=None):
+        """The error of this attempt is told without what input and output hide."""
+        with suppress(Exception):  # the input may be what cannot be read
+            names = self.effectiveSettings().secret_names
+            context.secrets = secrets_in(
+                getattr(task, "inputSchema", None), job.input, names) | secrets_in(
+                getattr(task, "outputSchema", None), output, names)
 
     def failJob(self, claim, failure, error, worker="", reason=None, silently=False,
                 now=None):

@@ -56,6 +56,10 @@ class Log(Persistent):
         self.lost += written.lost + len(lines) - len(kept)
 
 
+# Of one that ended well; not stored where the record has none yet, as they say nothing.
+SILENT = {"output": None, "error": None, "suspect": False}
+
+
 class Stored:
     """An attribute whose stored form may be a record of its own."""
 
@@ -218,8 +222,11 @@ class Job(Persistent):
 
     def complete(self, output, now: int) -> None:
         """End well."""
-        self._move(lifecycle.COMPLETED, None, completed=now, output=output,
-                   error=None, suspect=False)
+        known = self.__dict__
+        facts = {name: value for name, value in SILENT.items() if name in known}
+        if output is not None:
+            facts["output"] = output
+        self._move(lifecycle.COMPLETED, None, completed=now, **facts)
 
     def fail(self, failure: Failure, now: int, reason: str | None = None) -> None:
         """End in error."""

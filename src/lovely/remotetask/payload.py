@@ -59,6 +59,8 @@ def pack(value: object, limit: int, what: str) -> tuple[Any, tuple[Any, ...]]:
     *limit* bytes; *what* names it in the text of the error.
     """
     value = removeSecurityProxy(value)
+    if value is None:
+        return None, ()
     if _weight(value) is not None:
         return _copy(value), ()
     data = io.BytesIO()

@@ -30,6 +30,8 @@ KEPT = "remotetask_kept"  # on a record of the log: its text is with the job alr
 
 log = logging.getLogger("lovely.remotetask.job")
 
+_waiting = threading.Lock()  # guards who waits for a stop, and who stops
+
 # How far it is: done, of how much (None: unknown), and in words.
 Told = tuple[float, float | None, str]
 
@@ -132,7 +134,8 @@ class JobContext:
         self.expires: float | None = None  # on the monotonic clock
         self._elsewhere = elsewhere
         self._limit_set = limit_set
-        self._stop = threading.Event()
+        self._stopped = False
+        self._stop: threading.Event | None = None  # made by the first who waits
         self._lines: deque[Line] | None = None  # made by the first line
         self._logged = 0
         self._told: float | None = None
@@ -194,13 +197,21 @@ class JobContext:
 
     @property
     def should_stop(self) -> bool:
-        return self._stop.is_set()
+        return self._stopped
 
     def stop(self) -> None:
-        self._stop.set()
+        with _waiting:
+            self._stopped = True
+            if self._stop is not None:
+                self._stop.set()
 
     def wait(self, seconds: float) -> bool:
         """Rest, but not longer than until the job should stop; True if it should."""
+        with _waiting:
+            if self._stop is None:
+                self._stop = threading.Event()
+                if self._stopped:
+                    self._stop.set()
         return self._stop.wait(seconds)
 
     def progress(self, done: float, total: float | None = None,

@@ -570,7 +570,9 @@ class Dispatcher:
             through = {outcome.id: outcome for outcome in outcomes}
             claims = worker.claims
             taken = (now - worker.since) / len(claims)
-            self.mean = taken if self.mean is None else 0.8 * self.mean + 0.2 * taken
+            before = 0.8 ** len(claims)
+            self.mean = taken if self.mean is None else \
+                before * self.mean + (1 - before) * taken
             if worker.context is not None:
                 self.conflicts += sum(context.conflicts for context in (
                     worker.context, *(each for _, each in worker.joined)))

@@ -45,11 +45,12 @@ class SiteFrame:
 
     def __enter__(self) -> None:
         self.before = getSite()
-        if self.site is not None:
+        if self.site is not None and self.site is not self.before:
             setSite(self.site)
 
     def __exit__(self, *error: object) -> None:
-        setSite(self.before)
+        if getSite() is not self.before:
+            setSite(self.before)
 
 
 @implementer(IAttemptFrame)
@@ -130,9 +131,14 @@ def site_above(place: object) -> Any:
 @contextmanager
 def around(job: Job) -> Iterator[None]:
     """Enter all frames of a job, the smallest order first."""
-    with ExitStack() as stack:
-        stack.enter_context(SiteFrame(job))
-        frames = [PrincipalFrame(job), *subscribers((job,), IAttemptFrame)]
-        for frame in sorted(frames, key=lambda frame: frame.order):
-            stack.enter_context(frame)
-        yield
+    with SiteFrame(job):
+        others = subscribers((job,), IAttemptFrame)
+        if not others:
+            with PrincipalFrame(job):
+                yield
+            return
+        with ExitStack() as stack:
+            for frame in sorted([PrincipalFrame(job), *others],
+                                key=lambda frame: frame.order):
+                stack.enter_context(frame)
+            yield

@@ -59,9 +59,10 @@ class Outcome(NamedTuple):
     def of(cls, job: Job, token: int, note: str = "", conflicts: int = 0) -> "Outcome":
         status, started = job.recordedStatus, job.micros("started")
         finished = status in lifecycle.FINISHED
-        ended = job.micros("completed") if finished else clock.micros()
+        ended = job.micros("completed") if finished else 0
+        since, ended = ended or job.since, ended or clock.micros()
         return cls(
-            job.id, token, status, job.since, note=note, shard=job.shard, task=job.task,
+            job.id, token, status, since, note=note, shard=job.shard, task=job.task,
             conflicts=conflicts, ran=max(0, ended - started) if started else 0,
             waited=max(0, started - job.arrival) if started and job.arrival else 0,
             simple=finished and not job.isRun and job.deadline is None)
@@ -231,8 +232,9 @@ class Publication:
             self.abort()
             trouble = error
         else:
-            for outcome, member in zip(outcomes, members):
-                log.info("%s: %s", member[1].label, outcome.note)
+            if log.isEnabledFor(logging.INFO):
+                for outcome, member in zip(outcomes, members):
+                    log.info("%s: %s", member[1].label, outcome.note)
             return outcomes
         if len(members) == 1:
             return [self.attempt(claim, context, worker, conflict_tries,

@@ -1,4 +1,7 @@
 """Which process holds which jobs, and whether it is there."""
+import sys
+from array import array
+
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
@@ -37,11 +40,33 @@ class Registration(Persistent):
                 setattr(self, name, value)
 
 
+def packed(held: dict[int, tuple[int, int]]) -> bytes:
+    """{id: (token, claimed)} as three signed integers of eight bytes each, the lowest
+    byte first."""
+    numbers = array("q", [number for id, (token, claimed) in held.items()
+                          for number in (id, token, claimed)])
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def unpacked(stored: bytes) -> dict[int, tuple[int, int]]:
+    """What `packed` has made bytes of."""
+    numbers = array("q", stored)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    each = iter(numbers)
+    return {id: (token, claimed) for id, token, claimed in zip(each, each, each)}
+
+
 class Lease(Persistent):
     """What one dispatcher holds: written by it, or by rescue when it is dead.
 
     held: {id: (token, claimed)}, claimed in microseconds.  beat: a counter, no
     time; only that it grows has a meaning.
+
+    What is held is stored as one text of bytes, three numbers a job: the lease is
+    written with each claim, and a pickle asks ZODB about every number by itself.
     """
 
     beat = 0
@@ -53,8 +78,14 @@ class Lease(Persistent):
         self.registration = Registration(name, now)
         self.held: dict[int, tuple[int, int]] = {}
 
+    def __getstate__(self):
+        return {**super().__getstate__(), "held": packed(self.held)}
+
     def __setstate__(self, state):
-        """A lease of before there were registrations has all that in itself."""
+        """Older leases hold a dictionary; those of before there were registrations
+        have all that in themselves."""
+        if isinstance(state["held"], bytes):
+            state = {**state, "held": unpacked(state["held"])}
         super().__setstate__(state)
         if "registration" not in state:
             found = Registration.__new__(Registration)

@@ -8,7 +8,7 @@ A sheet has one writer, the clerk of its worker, who writes with what he settles
 reader walks over jobs, and no two writers meet.  Figures are tuples, see FIGURES.
 """
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
@@ -22,7 +22,8 @@ OTHER = "(other tasks)"
 BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 3600.0)
 
 #: How attempts ended, conflicts on the way, and microseconds in all.
-FIGURES = ("completed", "error", "cancelled", "retried", "conflicts", "waited", "ran")
+ENDS = ("completed", "error", "cancelled", "retried")
+FIGURES = (*ENDS, "conflicts", "waited", "ran")
 NOTHING = (0,) * len(FIGURES)
 NO_SPREAD = (0,) * (len(BOUNDS) + 1)
 
@@ -41,19 +42,27 @@ class Sheet(Persistent):
 
     def add(self, told: Iterable[tuple[str, str, int, int, int]]) -> None:
         """Attempts: (task, how it ended, conflicts, waited, ran), in microseconds."""
-        now, sums = dict(self.now), dict(self.sums)
-        spread = {"waited": dict(self.waited), "ran": dict(self.ran)}
+        known = set(self.sums)
+        news: dict[str, tuple[list[int], ...]] = {}
         for task, end, conflicts, waited, ran in told:
-            if task not in sums and len(sums) >= TASKS_KEPT:
-                task = OTHER
-            facts = tuple(int(end == name) for name in FIGURES[:4])
-            facts += (conflicts, waited, ran)
-            _add(now, task, facts)
-            _add(sums, task, facts)
-            for name, micros in (("waited", waited), ("ran", ran)):
-                _count(spread[name], task, micros)
-        self.now, self.sums = now, sums
-        self.waited, self.ran = spread["waited"], spread["ran"]
+            if task not in known:
+                if len(known) >= TASKS_KEPT:
+                    task = OTHER
+                known.add(task)
+            if task not in news:
+                news[task] = list(NOTHING), list(NO_SPREAD), list(NO_SPREAD)
+            facts, waits, runs = news[task]
+            facts[FIGURES.index(end)] += 1
+            for place, figure in enumerate((conflicts, waited, ran), len(ENDS)):
+                facts[place] += figure
+            waits[bisect_left(BOUNDS, waited / 1_000_000)] += 1
+            runs[bisect_left(BOUNDS, ran / 1_000_000)] += 1
+        for place, names in enumerate((("now", "sums"), ("waited",), ("ran",))):
+            for name in names:
+                rows = dict(getattr(self, name))
+                for task, found in news.items():
+                    _add(rows, task, found[place])
+                setattr(self, name, rows)
 
     def take(self, other: "Sheet") -> None:
         """Add the sums of another sheet."""
@@ -65,15 +74,9 @@ class Sheet(Persistent):
             setattr(self, name, mine)
 
 
-def _add(rows: Rows, task: str, facts: tuple[int, ...]) -> None:
+def _add(rows: Rows, task: str, facts: Sequence[int]) -> None:
     before = rows.get(task)
-    rows[task] = facts if before is None else tuple(map(sum, zip(before, facts)))
-
-
-def _count(rows: Rows, task: str, micros: int) -> None:
-    spread = list(rows.get(task, NO_SPREAD))
-    spread[bisect_left(BOUNDS, micros / 1_000_000)] += 1
-    rows[task] = tuple(spread)
+    rows[task] = tuple(facts if before is None else map(sum, zip(before, facts)))
 
 
 class Tallies(Persistent):

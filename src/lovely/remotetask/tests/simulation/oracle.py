@@ -12,6 +12,7 @@ from ZODB._compat import PersistentUnpickler
 from ZODB.broken import find_global
 
 from lovely.remotetask import lifecycle
+from lovely.remotetask.store.leases import unpacked
 
 FINISHED = lifecycle.FINISHED
 JOB = b"lovely.remotetask.job"
@@ -146,7 +147,7 @@ class Oracle:
             lifecycle.QUEUED, lifecycle.PROCESSING)
 
     def _lease(self, state):
-        for id, (token, claimed) in state["held"].items():
+        for id, (token, claimed) in unpacked(state["held"]).items():
             job = self.jobs.get(id)
             if job is not None and job.task in self.at_a_rate:
                 self.claimed[id, token] = claimed
