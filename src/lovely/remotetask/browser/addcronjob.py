@@ -42,6 +42,7 @@ class AddCronJob(NewJob):
 
     def add_options(self):
         super().add_options()
+        self.add_locks()
         add_schedule(self.boxes)
 
     @property
@@ -82,7 +83,7 @@ class AddCronJob(NewJob):
         rule = schedule_of(options)
         rest = {name: value for name, value in options.items()
                 if name not in (*FIELDS, "schedule", "timezone", "delay")}
-        return self.service.addCronJob(self.taskName, input, **rule, **rest)
+        return self.service.addCronJob(self.taskName, input, **rule, **rest), True
 
     def blame(self, error):
         if isinstance(error, BadSchedule):

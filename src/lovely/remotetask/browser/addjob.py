@@ -9,9 +9,12 @@ from lovely.remotetask.errors import BadInput, BadOption, RemoteTaskError
 from lovely.remotetask.failure import in_log
 from lovely.remotetask.guard import TooManyJobs, require_room
 from lovely.remotetask.job import DEFAULT_PRIORITY, CronJob
+from lovely.remotetask.limits import lock_of, lock_text
+from lovely.remotetask.unique import ALLOW_RUNNING, DUPLICATE, IGNORE, REPLACE
 
 DOC = 500    # characters of what a task says of itself
 
+ANOTHER = ""   # is added where there is one already
 NOW, LATER, AT, DELAY = STARTS = ("now", "later", "at", "delay")
 
 
@@ -23,6 +26,7 @@ class NewJob(Page):
     boxes = None
     trouble = None     # what is wrong with the whole
     done = ""          # what is told when the job is there
+    found = ""         # and when it was there before
 
     def update(self):
         if self.boxes is None:
@@ -87,6 +91,15 @@ class NewJob(Page):
             hint=_("Of one attempt; empty: what the task says."), extra=dict(step="any"),
             usual="" if not model or model.timeout is None else str(model.timeout)))
 
+    def add_locks(self):
+        model = self.model
+        box = self.boxes.add(Box("locks", _("Locks"), locks, hint=_(
+            "Names, separated by commas: of all jobs that name one, one runs at a time; "
+            "of name=3 three.")))
+        if model is not None:
+            box.keep(dict(model.locks), ", ".join(
+                lock_text(*each) for each in model.locks))
+
     def taskChoices(self):
         return [dict(name=name, selected=name == self.taskName)
                 for name in sorted(self.tasks)]
@@ -112,7 +125,7 @@ class NewJob(Page):
             require_room(self.service)
             options = {name: value for name, value in values.items()
                        if not name.startswith(PREFIX) and value is not None}
-            jobid = self.store(input, options)
+            jobid, made = self.store(input, options)
         except Wrong as wrong:
             self.trouble = wrong.message
         except BadInput as error:
@@ -125,7 +138,8 @@ class NewJob(Page):
         except RemoteTaskError as error:
             self.blame(error)
         else:
-            self.tell(type(self.done)(self.done, mapping={"id": str(jobid)}))
+            told = self.done if made else self.found
+            self.tell(type(told)(told, mapping={"id": str(jobid)}))
             self.go(self.url(self.goes_to))
 
     def _blame_input(self, text):
@@ -146,8 +160,13 @@ class NewJob(Page):
     box_names: dict[str, str] = {}   # {option: box}, where they differ
 
     def store(self, input, options):
-        """Add it to the service; its number."""
+        """Add it to the service; its number, and whether it was made."""
         raise NotImplementedError
+
+
+def locks(value):
+    """{name: how many} of names between commas."""
+    return dict(map(lock_of, forms.tags(value)))
 
 
 class AddJob(NewJob):
@@ -157,8 +176,10 @@ class AddJob(NewJob):
     tab = "addjob.html"
     template = ViewPageTemplateFile("addjob.pt")
     done = _("Job ${id} was added.")
+    found = _("Job ${id} is there already: no other one was added.")
     goes_to = "jobs.html"
-    box_names = {"startAt": "startAt", "delay": "startAfter", "startBefore": "startBefore"}
+    box_names = {"startAt": "startAt", "delay": "startAfter", "startBefore": "startBefore",
+                 "unique": "uniqueKey"}
 
     def add_options(self):
         super().add_options()
@@ -175,6 +196,20 @@ class AddJob(NewJob):
         self.boxes.add(Box(
             "startBefore", _("Not after"), forms.moment_in(zone), "moment",
             hint=_("If it could not be started by then, it is cancelled.")))
+        self.add_locks()
+        self.boxes.add(Box(
+            "duplicate", _("Where there is one already"),
+            forms.one_of(ANOTHER, *DUPLICATE), "choice", usual=ANOTHER, options=[
+                (ANOTHER, _("this one is added as well")),
+                (IGNORE, _("it stands for this one, too")),
+                (REPLACE, _("this one takes its place, unless it runs")),
+                (ALLOW_RUNNING, _("it stands for this one, unless it runs"))]))
+        self.boxes.add(Box("uniqueKey", _("What tells that it is one"), forms.text, hint=_(
+            "A text that both have, and the task; empty: the input and the task.")))
+        self.boxes.add(Box(
+            "uniqueFor", _("A completed one counts, in seconds"), forms.seconds,
+            "number", extra=dict(step="any"),
+            hint=_("So long after its adding; empty: not at all.")))
 
     def store(self, input, options):
         start = options.pop("start", NOW)
@@ -189,4 +224,10 @@ class AddJob(NewJob):
             options["delay"] = after
         if self.model is not None and not isinstance(self.model, CronJob):
             options["concerns"] = self.model.concerns
-        return self.service.add(self.taskName, input, startLater=start == LATER, **options)
+        key, window = options.pop("uniqueKey"), options.pop("uniqueFor", None)
+        if options["duplicate"] == ANOTHER:
+            del options["duplicate"]
+        else:
+            options.update(unique=key or True, uniqueFor=window)
+        return self.service.addOrFind(
+            self.taskName, input, startLater=start == LATER, **options)

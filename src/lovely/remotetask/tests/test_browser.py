@@ -388,6 +388,63 @@ class TheForms(WebCase):
         field("Add job").click()
         self.assertEqual(self.newest().status, lifecycle.STARTLATER)
 
+    def test_a_job_holds_locks_and_a_copy_holds_them_too(self):
+        field = self.open("task=echo")
+        field(name="locks").value = "customer-7, importers=3"
+        field("Add job").click()
+        self.assertEqual(self.newest().locks, (("customer-7", 1), ("importers", 3)))
+        model = self.site.add("echo", locks={"a, b": 1, "c": 2})
+        field = self.open(f"copy={model}")
+        self.assertEqual(field(name="locks").value, "a, b, c=2")
+        field("Add job").click()
+        copy = self.newest()
+        self.assertEqual((copy.id != model, copy.locks), (True, (("a, b", 1), ("c", 2))))
+        field = self.open("task=echo", "addcronjob.html")
+        field(name="schedule").value = "@daily"
+        field(name="locks").value = "nightly"
+        field("Add cron job").click()
+        self.assertEqual(self.newest().locks, (("nightly", 1),))
+        field = self.open("task=echo")
+        field(name="locks").value = "importers=0"
+        field("Add job").click()
+        self.assertIn("how many jobs may hold it", text_of(self.browser))
+
+    def test_one_job_stands_for_many_adds(self):
+        first = self.site.add("echo", unique=True)
+        field = self.open("task=echo")
+        field(name="duplicate").value = ["ignore"]
+        field(name="uniqueFor").value = "60"
+        field("Add job").click()
+        self.assertIn(f"Job {first} is there already", text_of(self.browser))
+        self.assertEqual((self.newest().id, self.newest().merged), (first, 1))
+        field = self.open("task=echo")
+        field(name="uniqueKey").value = "ignored without a choice"
+        field("Add job").click()
+        self.assertNotEqual(self.newest().id, first)
+        field = self.open("task=echo")
+        field(name="duplicate").value = ["replace"]
+        field("Add job").click()
+        self.assertEqual(self.site.service.getStatus(first), lifecycle.CANCELLED)
+        field = self.open("task=echo")
+        field(name="duplicate").value = ["allow running"]
+        field(name="uniqueKey").value = "nightly"
+        field(name="uniqueFor").value = "0"
+        field("Add job").click()
+        self.assertIn("uniqueFor cannot be 0", text_of(self.browser))
+        field = self.browser.getControl
+        field(name="uniqueFor").value = ""
+        field("Add job").click()
+        self.assertEqual(self.site.add("echo", 7, unique="nightly"), self.newest().id)
+
+    def test_a_submitter_replaces_nobody_else_s_job(self):
+        first = self.site.add("echo", unique=True)
+        self.browser = self.site.browser("submitter")
+        field = self.open("task=echo")
+        field(name="duplicate").value = ["replace"]
+        field("Add job").click()
+        self.assertIn(f"may not do replace job {first}", text_of(self.browser))
+        self.assertEqual(self.site.statuses(), ["queued"])
+
     def test_a_copy_takes_over_what_is_left_as_it_is_secrets_too(self):
         model = self.site.add("greet", {"to": "Ada", "times": 2, "key": "sesame"},
                               title="first")
