@@ -113,7 +113,7 @@ class Crew:
 
     def wishStart(self, worker):
         """See ITaskService"""
-        self._take_back(STOP, self._named(worker), "start worker")
+        self._take_back(STOP, worker, "start worker")
 
     def wishes(self):
         """See ITaskService"""
@@ -147,30 +147,39 @@ class Crew:
                 self._p_jar.add(self.wished)
         by = acts.actor() if by is None else in_log(by, NAME_LIMIT)
         self.wished.keep(Wish(what, worker, number, by, clock.micros()))
+        self.wished.tidy({lease.name for lease in self.leases.values()})
         self._tell_workers(verb, worker, number)
 
     def _take_back(self, what, worker, verb):
-        worker = None if worker is None else self._named(worker)
+        worker = None if worker is None else self._named(worker, or_gone=True)
         if self.wished is not None and self.wished.take_back(what, worker):
             self._tell_workers(verb, worker, None)
 
     def _tell_workers(self, verb, worker, number):
         acts.note(self, verb, detail=" ".join(
             str(each) for each in (number, worker) if each is not None))
-        self.wished.tidy({lease.name for lease in self.leases.values()})
         ring_after_commit(self.wished)
 
-    def _named(self, name):
-        """The whole name of the worker of that name, or whose name begins so."""
+    def _named(self, name, or_gone=False):
+        """The whole name of the worker of that name, or whose name begins so.
+
+        or_gone: where there is none, of one for whom something is wished still.
+        """
         names = [lease.name for lease in self.leases.values()
                  if lease.registration.threads]
-        found = [each for each in names if isinstance(name, str) and name
-                 and each.startswith(name)]
+        found = _called(name, names)
+        if or_gone and not found:
+            found = _called(name, {wish.worker for wish in self.wished or ()} - {None})
         if name in found:
             return name
         if len(found) != 1:
             raise UnknownWorker(name, names)
         return found[0]
+
+
+def _called(name, names):
+    return [each for each in names
+            if isinstance(name, str) and name and each.startswith(name)]
 
 
 def _obeys(registration, wish):

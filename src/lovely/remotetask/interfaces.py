@@ -561,7 +561,11 @@ class ITaskService(Interface):
         """Have one worker start no other job until `wishStart`: its process stays."""
 
     def wishStart(worker):
-        """Let a stopped worker start jobs again."""
+        """Let a stopped worker start jobs again.
+
+        As every wish for one worker, this one can be taken back when the worker is gone.
+        Raises UnknownWorker for a name that neither a worker nor a wish has.
+        """
 
     def wishes():
         """The wishes in force, the oldest first: a list of dictionaries.

@@ -134,6 +134,22 @@ class Stopping(WishesCase):
         with self.assertRaises(UnknownWorker):
             self.service.wishThreads(2, "nobody")
 
+    def test_a_wish_for_who_is_gone_can_be_taken_back(self):
+        self.start()
+        name = self.worker()["name"]
+        self.wish("wishStop", name)
+        self.wish("wishThreads", 3, name)
+        processor.stop_all(self.db)
+        self.wait_for(lambda: not self.workers())
+        for verb, *given in (("wishStop", name), ("wishThreads", 2, name),
+                             ("wishStart", "nobody"), ("wishStart", "")):
+            with self.assertRaises(UnknownWorker, msg=verb):
+                getattr(self.service, verb)(*given)
+        self.assertEqual(len(self.service.wishes()), 2)
+        self.wish("wishStart", name[:6])
+        self.wish("wishThreads", None, name)
+        self.assertEqual(self.service.wishes(), [])
+
     def test_wishes_for_who_is_gone_are_forgotten(self):
         self.start()
         self.wish("wishStop", self.worker()["name"])

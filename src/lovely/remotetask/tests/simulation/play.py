@@ -432,8 +432,6 @@ def _maker(kind):
 
 
 def take_back(service, wish):
-    if wish["worker"] not in (None, *(worker["name"] for worker in service.workers())):
-        return  # it is gone, and its wish with it
     if wish["what"] == "threads":
         service.wishThreads(None, wish["worker"])
     elif wish["what"] == "stop":
