@@ -99,7 +99,7 @@ class Crew:
     def wishThreads(self, number, worker=None, by=None):
         """See ITaskService"""
         if number is None:
-            self._take_back(THREADS, worker, "wish threads")
+            self._take_back(THREADS, worker, "wish threads", "default")
             return
         if isinstance(number, bool) or not isinstance(number, int) \
                 or not 1 <= number <= MOST_THREADS:
@@ -150,14 +150,14 @@ class Crew:
         self.wished.tidy({lease.name for lease in self.leases.values()})
         self._tell_workers(verb, worker, number)
 
-    def _take_back(self, what, worker, verb):
+    def _take_back(self, what, worker, verb, detail=None):
         worker = None if worker is None else self._named(worker, or_gone=True)
         if self.wished is not None and self.wished.take_back(what, worker):
-            self._tell_workers(verb, worker, None)
+            self._tell_workers(verb, worker, detail)
 
-    def _tell_workers(self, verb, worker, number):
+    def _tell_workers(self, verb, worker, detail):
         acts.note(self, verb, detail=" ".join(
-            str(each) for each in (number, worker) if each is not None))
+            str(each) for each in (detail, worker) if each is not None))
         ring_after_commit(self.wished)
 
     def _named(self, name, or_gone=False):

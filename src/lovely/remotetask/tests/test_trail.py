@@ -136,6 +136,14 @@ class WhatPeopleDo(Trails):
                 call()
                 self.assertGreater(len(self.trail(limit=100)), before)
 
+    def test_a_wish_is_told_with_what_was_wished_and_for_whom(self):
+        self.service.attend("worker", None, 1)
+        for number, worker in ((3, None), (None, None), (2, "worker"), (None, "worker")):
+            with acting_as("manager"):
+                self.service.wishThreads(number, worker)
+        self.assertEqual([entry.detail for entry in reversed(self.trail())],
+                         ["3", "default", "2 worker", "default worker"])
+
     def test_what_one_does_to_many_jobs_at_once_is_one_entry(self):
         ids = self.service.addMany("echo", range(IDS_KEPT + 30))
         with acting_as("operator"):
