@@ -164,6 +164,7 @@ def main():
                         help="only these; all by default")
     options = parser.parse_args()
     measure.quiet()
+    measure.end_tidily()
     number, count = (2, 200) if options.brief else (5, 1_500)
     report = measure.Report("Storages", options)
     for name in options.storage or servers.NAMES:

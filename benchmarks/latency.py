@@ -69,6 +69,7 @@ def main():
     measure.quiet()
     if options.work:
         return work(options.work)
+    measure.end_tidily()
     if options.storage != "file":
         return between_processes(options)
     number, polled = (100, 10) if options.brief else (2_000, 100)

@@ -180,6 +180,7 @@ def main():
     if options.work:
         name, where, slots = options.work
         return queues.PEERS[name](where).work(int(slots))
+    measure.end_tidily()
     report = measure.Report("Beside other task queues", options)
     with tempfile.TemporaryDirectory(prefix="remotetask-bench-") as folder, \
             parties(options.peer or asked(options), Path(folder)) as found:

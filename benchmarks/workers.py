@@ -176,6 +176,7 @@ def main():
         return work(options.work)
     if options.add:
         return add(options.add[0], int(options.add[1]))
+    measure.end_tidily()
     report = measure.Report("Worker processes", options)
     number, count = (40, 200) if options.brief else (250, 2_000)
     for name in options.storage or servers.NAMES[1:]:

@@ -8,6 +8,7 @@ import argparse
 import json
 import logging
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -261,6 +262,11 @@ def quiet():
     logging.getLogger("lovely.remotetask").setLevel(logging.WARNING)
 
 
+def end_tidily():
+    """Have SIGTERM end the script as Ctrl-C does: its servers and workers are stopped."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 class Report:
     """Rows of what was asked, what came out, and what was aimed at."""
 
@@ -275,6 +281,8 @@ class Report:
     def add(self, what, figure, unit, ratio=None, aim=None, met=None):
         self.rows.append(dict(what=what, figure=figure, unit=unit, ratio=ratio,
                               aim=aim, met=met))
+        if sys.stderr.isatty():  # a long run tells how far it is
+            print(f"{what}: {_number(figure)} {unit}", file=sys.stderr)
 
     def show(self):
         if self.options.json:
