@@ -9,8 +9,9 @@ def live(call) -> Answer:
 
 
 def ready(call) -> Answer:
-    """Somebody works for the service."""
+    """Somebody works for the service, or would if it were not paused."""
     alive = sum(1 for worker in call.service.workers() if worker["alive"])
     if not alive:
         raise Problem("not-ready", "no worker is alive: jobs wait until one starts")
-    return Answer(data=dict(status="ready", workers=alive), tagged=False)
+    return Answer(data=dict(status="ready", workers=alive,
+                            paused=call.service.isPaused()), tagged=False)

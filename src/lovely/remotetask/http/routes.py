@@ -91,8 +91,11 @@ ROUTES: tuple[Route, ...] = (
           "Whether this process answers", {200: record(("status",), status=text())}),
     Route("GET", "health/ready", access.VIEW, health.ready,
           "Whether somebody works for this service",
-          {200: record(("status", "workers"), status=text(),
-                       workers={"type": "integer"})}, ("not-ready",)),
+          {200: record(("status", "workers", "paused"), status=text(),
+                       workers={"type": "integer"}, paused={
+                           "type": "boolean", "description":
+                           "whether it is wished that no worker starts a job"})},
+          ("not-ready",)),
     Route("GET", "tasks", access.VIEW, whole.tasks, "The tasks that can be added",
           {200: record(("tasks",), tasks={"type": "array", "items": TASK})}),
     Route("GET", "tasks/{name}", access.VIEW, whole.task, "One task",

@@ -9,6 +9,7 @@ from zope.component import getGlobalSiteManager
 from zope.interface import Interface
 from zope.schema import Bytes, Choice, Date, Datetime, Int, List, Password, Set, TextLine
 
+from lovely.remotetask import presence
 from lovely.remotetask.http import problems, routes, shapes, tasks
 from lovely.remotetask.interfaces import ITask
 from lovely.remotetask.service import TaskService
@@ -453,6 +454,26 @@ class Everything(Api):
                 self.assertEqual(self.ask("GET", path)[0], 200, name)
         self.refused("not-ready", "GET", "/health/ready")
         self.assertEqual(self.ask("GET", "/health/live", "viewer")[1]["status"], "live")
+
+    def test_who_is_ready_says_whether_it_is_paused(self):
+        def lasting(wish):
+            with self.house.service() as service:
+                wish(service)
+            status, data, _ = self.ask("GET", "/health/ready", "viewer")
+            return status, data["workers"], data["paused"]
+        name = "a worker of this process"
+        presence.enter(name)
+        self.addCleanup(presence.leave, name)
+        try:
+            self.assertEqual(
+                lasting(lambda service: service.attend(name, None, 1)), (200, 1, False))
+            self.assertEqual(
+                lasting(lambda service: service.pauseProcessing()), (200, 1, True))
+            self.assertEqual(
+                lasting(lambda service: service.resumeProcessing()), (200, 1, False))
+        finally:
+            with self.house.service() as service:
+                service.leases.close(name)
 
     def test_statistics(self):
         self.add()
