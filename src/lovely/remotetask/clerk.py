@@ -19,7 +19,7 @@ from ZODB.POSException import POSError, POSKeyError, StateLoadError
 from zodbpickle.pickle import PickleError
 from zope.event import notify
 
-from lovely.remotetask import clock, events, lifecycle, limits
+from lovely.remotetask import admission, clock, events, lifecycle, limits
 from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.filters import ALL as ALL_JOBS
 from lovely.remotetask.filters import Filter
@@ -613,6 +613,8 @@ class Clerk:
         service.progress.pop(job.id, None)
         if job.unique is not None:
             service.uniques.forget(job.unique, job.id)
+        if job.admitted:
+            admission.dismiss(service, job)
         service.jobs.remove(job.id)
 
     def strike_unreadable(self, id: int) -> None:

@@ -98,6 +98,15 @@ class KeyReused(RemoteTaskError, ValueError):
         super().__init__(f"the key {key!r} was used for another job: take a new one")
 
 
+class LimitReached(RemoteTaskError, RuntimeError):
+    """An add was to be refused where a limit is reached, and one is."""
+
+    def __init__(self, name: str, used: int, limit: str):
+        self.limit, self.used = name, used
+        super().__init__(f"the limit {name} is reached: {used} of {limit}; add the job "
+                         "later, or let it wait")
+
+
 class NotCommitted(RemoteTaskError, ValueError):
     """A service was started before it was stored in a database."""
 

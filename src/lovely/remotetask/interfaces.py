@@ -230,7 +230,7 @@ class ITaskService(Interface):
     def add(task, input=None, startLater=False, *, title="", priority=10, delay=None,
             startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
             retries=None, locks=(), owner=None, unique=None, uniqueFor=None,
-            duplicate="ignore"):
+            duplicate="ignore", atLimit="wait"):
         """Make a job and return its number.
 
         Part of the caller's transaction: it is queued when that commits.
@@ -247,12 +247,13 @@ class ITaskService(Interface):
         duplicate: 'ignore' (the number of the one that is there), 'replace' (that is
         cancelled, unless it runs, and this one added) or 'allow running' (one that runs
         does not count).  Who has a job replaced needs the permission to cancel it; code
-        without an interaction is trusted.  owner: id of another principal than the present
+        without an interaction is trusted.  atLimit: 'wait', or 'refuse' where one of its
+        limits is reached.  owner: id of another principal than the present
         one, to run as; that needs the permission to act for others, and is noted.
 
         Raises NotAllowed where the task wants a permission that the present
         principal lacks; UnknownTask, BadInput (cannot be pickled, too large, breaks the
-        task's schema) or BadOption; nothing is stored then.
+        task's schema), LimitReached or BadOption; nothing is stored then.
         """
 
     def addMany(task, inputs, startLater=False, **options):

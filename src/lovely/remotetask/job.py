@@ -113,6 +113,7 @@ class Job(Persistent):
     suspect = False    # its process died while it was in hand: it runs alone
     removed = False
     once = False       # its start was committed: it may not run a second time
+    admitted = False   # it would have been refused at a limit
     unique = None      # the key under which there is only one
     merged = 0         # adds that found it there, and made no job of their own
     isRun = False      # one run of a cron job, its parent

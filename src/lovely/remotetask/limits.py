@@ -125,6 +125,13 @@ def parts(line: str) -> tuple[str, str, tuple[tuple[str, int], ...]]:
     return lane, task, tuple((name, int(width)) for name, width in pairs)
 
 
+def names_of(line: str) -> list[str]:
+    """The names of all limits that may hold for the jobs of a line."""
+    lane, task, held = parts(line)
+    return [f"lane:{lane}"] * bool(lane) + [f"task:{task}"] + [
+        f"lock:{name}" for name, _ in held]
+
+
 def is_bounded(line: str) -> bool:
     """Whether the line is one of many, which come and go with their jobs."""
     return line.count(PART) > 1 or line.startswith(SUSPECT)

@@ -1,12 +1,13 @@
 """The options of one add, checked before anything is stored."""
 from lovely.remotetask import access, clock, limits
 from lovely.remotetask import task as tasks
+from lovely.remotetask.admission import AT_LIMIT, REFUSE, WAIT
 from lovely.remotetask.errors import BadOption
 from lovely.remotetask.failure import clean
 from lovely.remotetask.job import DEFAULT_PRIORITY, Job, check_delay
 from lovely.remotetask.payload import pack, validate
 from lovely.remotetask.runtime import frames
-from lovely.remotetask.unique import DUPLICATE, IGNORE
+from lovely.remotetask.unique import DUPLICATE, IGNORE, REPLACE
 from lovely.remotetask.unique import LONGEST as LONGEST_WINDOW
 
 TEXT_LIMIT = 200       # characters of a title or a tag
@@ -21,7 +22,7 @@ class JobOptions:
     def __init__(self, service, task, *, title="", priority=DEFAULT_PRIORITY, delay=None,
                  startAt=None, startBefore=None, tags=(), concerns=(), timeout=None,
                  retries=None, locks=(), owner=None, unique=None, uniqueFor=None,
-                 duplicate=IGNORE):
+                 duplicate=IGNORE, atLimit=WAIT):
         self.service, self.task = service, task
         self.limit = service.effectiveSettings().input_limit
         if not isinstance(priority, int) or priority not in PRIORITIES:
@@ -45,6 +46,11 @@ class JobOptions:
         one_of("duplicate", duplicate, DUPLICATE)
         if duplicate != IGNORE and not unique:
             raise BadOption("duplicate", duplicate, "only with unique")
+        one_of("atLimit", atLimit, AT_LIMIT)
+        if atLimit == REFUSE and duplicate == REPLACE:
+            raise BadOption("atLimit", atLimit, "not with duplicate='replace': what was "
+                            "replaced would be lost")
+        self.at_limit = atLimit
         self.unique = None if unique is False else unique
         self.uniqueFor, self.duplicate = uniqueFor, duplicate
         self.delay = check_delay(delay)
@@ -59,8 +65,15 @@ class JobOptions:
             owner=access.owner_for(service, owner), site=frames.present_site(service),
             lane=tasks.lane_of(task), locks=limits.locks(locks)).items()
             if value != getattr(Job, name)}
+        if atLimit == REFUSE:
+            self.facts["admitted"] = True
         self.for_somebody = "" if owner in (None, frames.present_owner()) \
             else f"for {owner}"
+
+    def line_of(self, task):
+        """The line in which its jobs wait."""
+        return limits.line_name(
+            self.facts.get("lane", ""), task, self.facts.get("locks", ()))
 
     def pack(self, input, what):
         validate(getattr(self.task, "inputSchema", None), input, what)
@@ -103,6 +116,8 @@ class CronOptions(JobOptions):
         if options.get("unique", False) not in (None, False):
             raise BadOption("unique", options["unique"], "overlap= says what becomes of "
                             "runs of a cron job that meet")
+        if options.get("atLimit", WAIT) != WAIT:
+            raise BadOption("atLimit", options["atLimit"], "runs of a cron job wait")
         super().__init__(service, task, **options)
 
 

@@ -12,8 +12,8 @@ from zope.event import notify
 from zope.interface import implementer
 
 from lovely.remotetask import (
-    access, acts, audit, clerk, clock, events, lifecycle, limits, processor, settings,
-    unique, upgrade)
+    access, acts, admission, audit, clerk, clock, events, lifecycle, limits, processor,
+    settings, unique, upgrade)
 from lovely.remotetask import task as tasks
 from lovely.remotetask.changing import Changing
 from lovely.remotetask.clerk import Clerk
@@ -202,6 +202,8 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
         self._ready()
         now = clock.micros()
         ids = self.jobs.new_ids(len(packed))
+        if facts.at_limit == admission.REFUSE:
+            admission.admit(self, facts.line_of(task), ids)
         places = self._places(task, facts, len(ids))
         for id, (stored, objects), shard in zip(ids, packed, places):
             job = self.jobClass(id, task, stored, created=now)

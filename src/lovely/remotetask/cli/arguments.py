@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from lovely.remotetask import lifecycle
 from lovely.remotetask.cli import commands, trail, work, workers, zeo
 from lovely.remotetask.missed import MISSED, OVERLAP
+from lovely.remotetask.admission import AT_LIMIT
 from lovely.remotetask.unique import DUPLICATE
 
 DESCRIPTION = "Background jobs that commit with your data, in a ZODB."
@@ -182,6 +183,8 @@ def _adding(these):
     found.add_argument("--wait", metavar="DURATION", help=(
         "wait so long for its end and print what it returned"))
     _only_one(found)
+    found.add_argument("--at-limit", choices=AT_LIMIT, help=(
+        "where one of its limits is reached: wait, or refuse to add it; default: wait"))
 
     found = _command(these, "start", commands.start,
                      "queue jobs that were added with --later", ["start 7"],

@@ -70,7 +70,7 @@ def job_options(options) -> dict:
 
 
 def only_one(options) -> dict:
-    """What makes one job of many adds."""
+    """What makes one job of many adds, or none."""
     found = {}
     if options.unique and options.unique_key is not None:
         raise BadArgument("give --unique or --unique-key, not both")
@@ -80,6 +80,8 @@ def only_one(options) -> dict:
         found["uniqueFor"] = times.duration(options.unique_for)
     if options.duplicate is not None:
         found["duplicate"] = options.duplicate.replace("-", " ")
+    if options.at_limit is not None:
+        found["atLimit"] = options.at_limit
     return found
 
 

@@ -51,7 +51,7 @@ class Refused(Problem):
 
 
 # The answer was understood, and it is no.
-FAILURES = {"IllegalMove", "Internal", "Conflict"}
+FAILURES = {"IllegalMove", "LimitReached", "Internal", "Conflict"}
 CODES = {kind.__name__: kind.exit_code for kind in (NoDatabase, Busy, Gone)}
 
 

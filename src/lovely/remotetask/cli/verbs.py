@@ -255,7 +255,7 @@ def cron_add(service, tell, task, input=None, **options):
 
 WIRE_OPTIONS = frozenset((
     "title priority delay startAt startBefore tags timeout retries schedule timezone "
-    "missed overlap locks unique uniqueFor duplicate").split())
+    "missed overlap locks unique uniqueFor duplicate atLimit").split())
 
 
 def _options(options: dict) -> dict:

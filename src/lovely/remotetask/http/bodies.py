@@ -4,6 +4,7 @@ from lovely.remotetask.http.shapes import maybe, moment, record, text
 from lovely.remotetask.limits import LOCKS, MOST, NAME_LIMIT
 from lovely.remotetask.missed import MISSED, OVERLAP
 from lovely.remotetask.options import PRIORITIES, RETRIES
+from lovely.remotetask.admission import AT_LIMIT, WAIT
 from lovely.remotetask.unique import DUPLICATE, IGNORE, KEY_LIMIT, LONGEST
 
 PAGE_LIMIT = 200
@@ -41,6 +42,8 @@ ONLY_ONE = {
     "duplicate": text(20, enum=list(DUPLICATE), default=IGNORE, description=
                       "what becomes of the one that is there; with unique"),
 }
+AT_LIMIT_OPTION = {"atLimit": text(10, enum=list(AT_LIMIT), default=WAIT, description=
+                   "where one of its limits is reached it waits, or is refused")}
 ADD = record(
     ("task",), task=TASK_NAME,
     input={"description": "what the task gets; see its inputSchema"},
@@ -49,7 +52,7 @@ ADD = record(
     delay=maybe({**SECONDS, "description": "seconds before it may start"}),
     startAt=maybe(moment(description="not before this moment; instead of a delay")),
     startBefore=maybe(moment(description="not after this moment")),
-    **OPTIONS, **HOLD, **ONLY_ONE)
+    **OPTIONS, **HOLD, **ONLY_ONE, **AT_LIMIT_OPTION)
 
 CHANGE = record(
     input=ADD["properties"]["input"], startAt=ADD["properties"]["startAt"],

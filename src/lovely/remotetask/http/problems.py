@@ -41,6 +41,7 @@ CONDITIONS = {
     "bad-option": (422, "An option means nothing"),
     "bad-schedule": (422, "The schedule means nothing"),
     "key-reused": (422, "The idempotency key was used for something else"),
+    "limit-reached": (429, "A limit of the job is reached"),
     "too-many-jobs": (429, "Too many jobs are waiting"),
     "too-many-streams": (429, "Too many event streams are open"),
     "internal": (500, "Something went wrong here"),
@@ -53,6 +54,7 @@ OF_ERRORS: tuple[tuple[type, str], ...] = (
     (errors.UnknownJob, "unknown-job"),
     (errors.UnknownTask, "unknown-task"),
     (errors.KeyReused, "key-reused"),
+    (errors.LimitReached, "limit-reached"),
     (errors.BadInput, "bad-input"),
     (errors.BadOption, "bad-option"),
     (errors.BadSchedule, "bad-schedule"),
@@ -103,8 +105,9 @@ def of_error(error: BaseException, request) -> tuple[dict[str, Any], dict[str, s
     for kind, condition in OF_ERRORS:
         if isinstance(error, kind):
             headers = dict(getattr(error, "headers", {}))
-            if condition == "busy":
+            if condition in ("busy", "limit-reached"):
                 headers["Retry-After"] = "1"
+            if condition == "busy":
                 return document(condition, "nothing was done, try again"), headers
             return document(condition, str(error)), headers
     for interface, condition in OF_INTERFACES:

@@ -37,6 +37,7 @@ CODES = {
     "too-large": 413,
     "wrong-content-type": 415,
     "too-many-jobs": 429,
+    "limit-reached": 4291,
     "invalid": 422,
     "unknown-task": 4221,
     "bad-input": 4222,
@@ -51,7 +52,7 @@ MULTICALL_LIMIT = 100
 INTEGERS = range(-2**31, 2**31)
 UNCLEAN = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 OPTIONS = frozenset("title priority tags delay startAt startBefore startLater timeout "
-                    "retries locks unique uniqueFor duplicate key".split())
+                    "retries locks unique uniqueFor duplicate atLimit key".split())
 
 
 class Refused(Problem):
@@ -99,9 +100,9 @@ def add(service, task, input=None, options=None):
     options: title, priority, tags, delay (seconds), startAt and startBefore
     (dateTime, UTC), startLater, timeout, retries; locks (an array of names, or a struct:
     how many jobs may hold each at once); unique (true, or a text), uniqueFor (seconds)
-    and duplicate: where there is one already its number is returned; and key, a text
-    of your own: with the same key the same job is meant, so that a call whose answer
-    was lost can be made again.
+    and duplicate: where there is one already its number is returned; atLimit ('wait' or
+    'refuse'); and key, a text of your own: with the same key the same job is meant, so
+    that a call whose answer was lost can be made again.
     """
     access.require(access.SUBMIT, service)
     options = _options(options)

@@ -15,6 +15,8 @@ Waiting = tuple[int, str]  # shard and name of a line
 
 class Caps(Persistent):
 
+    _admitted = None  # name -> ids let in by adds that would be refused else
+
     def __init__(self):
         self._caps = OOBTree()    # name -> ({lease: slots} as a tuple, waiting lines)
         self._starts = OOBTree()  # name -> slices of Starts
@@ -61,6 +63,22 @@ class Caps(Persistent):
             self._caps[name] = tuple(sorted(held.items())), waiting
         else:
             self._caps.pop(name, None)
+
+    # -- adds that are refused at a limit
+
+    def admitted(self, name: str) -> tuple[int, ...]:
+        """Who was let in; some of them may have ended."""
+        return () if self._admitted is None else self._admitted.get(name, ())
+
+    def admit(self, name: str, ids: tuple[int, ...]) -> None:
+        if ids == self.admitted(name):
+            return
+        if self._admitted is None:
+            self._admitted = OOBTree()
+        if ids:
+            self._admitted[name] = ids
+        else:
+            self._admitted.pop(name, None)
 
     # -- rates
 

@@ -223,6 +223,12 @@ class Adding(CommandCase):
         self.assertEqual(self.answer("add", "echo", "1", "--unique"), again)
         self.assertTrue(self.answer("add", "echo", "2", "--unique")["made"])
 
+    def test_what_would_rather_not_wait_is_refused(self):
+        words = "--lock", "a", "--at-limit", "refuse"
+        self.add("1", *words)
+        self.assertIn("lock:a is reached: 1 of 1", self.refused(1, "add", "echo", *words))
+        self.add("1", *words[:2], "--at-limit", "wait")
+
     def test_one_that_waits_is_replaced(self):
         first = self.add("1", "--unique-key", "nightly")
         second = self.add("2", "--unique-key", "nightly", "--duplicate", "replace")

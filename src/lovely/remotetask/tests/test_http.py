@@ -314,6 +314,16 @@ class Jobs(Api):
         self.assertNotEqual(self.add(input={"a": 1}, unique=False), first["id"])
         self.assertNotEqual(self.add(input={"a": 2}, unique=True), first["id"])
 
+    def test_what_would_rather_not_wait_is_refused(self):
+        body = {"task": "echo", "locks": ["a"], "atLimit": "refuse"}
+        _, first, _ = self.ask("POST", "/jobs", "submitter", body)
+        document, headers = self.refused("limit-reached", "POST", "/jobs", body=body)
+        self.assertEqual((document["status"], headers["retry-after"]), (429, "1"))
+        self.assertIn("lock:a is reached: 1 of 1", document["detail"])
+        self.refused("invalid", "POST", "/jobs", body={**body, "atLimit": "explode"})
+        self.ask("POST", f"/jobs/{first['id']}/cancel")
+        self.assertEqual(self.ask("POST", "/jobs", "submitter", body)[0], 202)
+
     def test_an_input_and_its_form_in_python_are_one(self):
         with self.house.service() as service:
             theirs = service.add("mail", {"to": "ada", "words": {"a", "b"}}, unique=True)

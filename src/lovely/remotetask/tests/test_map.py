@@ -62,6 +62,7 @@ FLOORS = {
         "store.uniques": "which job was added under which key",
         "store.leases": "which process holds which jobs, and whether it is there",
         "store.wishes": "how a service is to be worked for, as people wish",
+        "admission": "adds that are refused where a limit is reached",
         "clerk": "keeps the books, and takes the next jobs out",
         "audit": "whether the books agree with the jobs",
         "upgrade": "what release 0.5 stored, moved into today's shape",

@@ -154,6 +154,11 @@ class Calls(unittest.TestCase):
                         {"unique": True, "duplicate": "perhaps"}):
             self.refused("bad-option", self.manager.add, "echo", {}, options)
 
+    def test_what_would_rather_not_wait_is_refused(self):
+        options = {"locks": ["only"], "atLimit": "refuse"}
+        self.manager.add("echo", {}, options)
+        self.refused("limit-reached", self.manager.add, "echo", {}, options)
+
     def test_a_key_means_the_same_job(self):
         first = self.manager.add("echo", {"a": 1}, {"key": "xmlrpc"})
         self.assertEqual(self.manager.add("echo", {"a": 1}, {"key": "xmlrpc"}), first)
