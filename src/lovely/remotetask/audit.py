@@ -153,6 +153,7 @@ def repair(service, now: int) -> None:
         shard.queue.empty()
     service.caps.__init__()
     for lease in service.leases.values():
+        lease._p_changed = True  # whoever claims at this moment must meet this
         for name, slots in lease.slots.items():
             service.caps.take(name, lease.name, slots)
     with clerk.Clerk(service, now) as books:

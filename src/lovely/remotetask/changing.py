@@ -1,5 +1,6 @@
 """What can be changed of a job that waits, and of a schedule."""
 from lovely.remotetask import access, acts, clock, lifecycle
+from lovely.remotetask.clerk import Clerk
 from lovely.remotetask.errors import BadOption, NoCronJob, NotWaiting
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.limits import line_of
@@ -29,6 +30,8 @@ class Changing:
         if "due" in facts and not facts["due"] and job.recordedStatus == lifecycle.DELAYED:
             raise BadOption("startAt", None, "to have it start at once, use runNow")
         if job.recordedStatus == lifecycle.QUEUED:
+            with Clerk(self, clock.micros()) as books:
+                books.settle(job)  # who does so at this moment must meet this
             self.shards.of(job).queue.remove(line_of(job), job.key)
             facts["token"] = job.token + 1  # whoever has just taken it, lets it go
         job.amend(facts)

@@ -127,6 +127,7 @@ class Clerk:
     """
 
     suspects = False  # whether a claim has met some
+    looking = False   # whether it has looked at as many as it may, and there are more
 
     def __init__(self, service, now: int, base: int | None = None,
                  shards: Collection[int] | None = None):
@@ -208,6 +209,10 @@ class Clerk:
             self._settle_delayed(job, is_new=was is None)
         elif status == lifecycle.CRONJOB:
             self._settle_cron(job, is_new=was is None)
+        elif status == lifecycle.PROCESSING and not job._p_changed \
+                and service.leases.holder(id) is None:
+            self.give_back(job)  # it was left so: nobody runs it, not even we
+            self.settle(job)
         elif status in lifecycle.FINISHED:
             if deadline or was and was[0] in (lifecycle.DELAYED, lifecycle.CRONJOB):
                 shard.scheduled.remove(id)
@@ -237,7 +242,9 @@ class Clerk:
             self.tally(lease.name, outcomes)
         own = {shard.number for shard in self.shards}
         for outcome in outcomes:
-            if outcome.shard not in own and outcome.status is not None:
+            if outcome.shard >= len(self.service.shards):  # another service, made anew
+                self.look_at(outcome.id)
+            elif outcome.shard not in own and outcome.status is not None:
                 # Others keep those books: they are told, and nobody is met.
                 self.service.shards[outcome.shard].queue.inbox.drop(outcome.id)
             elif outcome.simple and held.get(outcome.id, (None,))[0] == outcome.token:
@@ -351,7 +358,15 @@ class Clerk:
         caps = self.service.caps
         if caps.timed and caps.next_moment() <= self.now:
             self._open(caps.due(self.now))
+        elif caps.timed and self._lies_too_far(*caps.timed.minKey()):
+            self._open(caps.due(caps.timed.maxKey()[0]))
         return brought
+
+    def _lies_too_far(self, moment: int, shard: int, line: str) -> bool:
+        """Whether a line is parked longer than its rate can want: a clock was put back."""
+        longest = max((limit.rate.seconds for limit in self.service.limitsOf(line)
+                       if limit.rate is not None), default=0)
+        return moment - self.now > 2 * longest * 1_000_000
 
     def _open(self, lines) -> None:
         """Have parked lines, (shard, name), take part again."""
@@ -368,6 +383,8 @@ class Clerk:
             with guarding(job):
                 job.cancel(self.now, lifecycle.EXPIRED)
             self.settle(job)
+        elif status == lifecycle.DELAYED and job.micros("due") > self.now:
+            self.settle(job)  # it was put off, and its slip still waits
         elif status == lifecycle.DELAYED:
             with guarding(job):
                 job.enqueue(job.micros("due"), job.reason)
@@ -455,6 +472,7 @@ class Clerk:
         self.suspects = taking.has_suspects()
         claims = taking.suspect() if self.suspects and want.alone is not None \
             else taking.all()
+        self.looking = taking.looks <= 0
         if lease is not None:
             lease.hold([(claim.id, claim.token, self.now) for claim in claims])
         return claims
@@ -468,6 +486,11 @@ class Clerk:
         for line, number in lines.items():
             for limit in self.service.limitsOf(line):
                 needed[limit.name] += number
+        for name, limit in self.service.knownLimits().items():
+            if limit.width is not None and name in lease.slots:  # was it made narrower?
+                over = sum(self.service.caps.taken(name).values()) - limit.width
+                if over > 0:
+                    needed[name] = min(needed[name], max(0, lease.slots[name] - over))
         opened = False
         for name, slots in lease.slots.items():
             if needed[name] < slots:
@@ -482,6 +505,7 @@ class Clerk:
         for shard in self.service.shards:
             for line in list(shard.queue.parked):
                 shard.queue.open(line)
+        self.service.caps.timed.clear()
 
     def free(self, lease) -> None:
         """Give back all slots of a lease that ends."""
@@ -523,7 +547,7 @@ class Clerk:
     def _is_fresh(self, job, filter: Filter) -> bool:
         """Whether it waits, for the first time, for nothing but its turn."""
         return job is not None and job.recordedStatus == lifecycle.QUEUED \
-            and not job.suspect and job.deadline is None \
+            and not job.suspect and job.token == 1 and job.deadline is None \
             and not self.service.limitsOf(line_of(job)) and filter.admits(job) \
             and self.service.shards.of(job).index.place(job.id) is None \
             and not self.service.isHeld(job)
@@ -914,6 +938,7 @@ class Round(NamedTuple):
     shared: bool              # other workers have shards of their own
     settings: Settings
     suspects: bool = False    # there were some that this worker takes
+    looking: bool = False     # not all that waits was looked at
 
 
 def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:

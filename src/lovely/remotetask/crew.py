@@ -1,6 +1,8 @@
 """The verbs by which workers are entered, and told what to do."""
 from typing import NamedTuple
 
+from ZODB.POSException import POSKeyError
+
 from lovely.remotetask import acts, clock
 from lovely.remotetask.errors import BadOption, UnknownWorker
 from lovely.remotetask.failure import in_log
@@ -64,7 +66,12 @@ class Crew:
         """Say for workers of this process, (path of their service, name), that they
         are there: one commit for all that work on this database."""
         for path, name in members:
-            lease = find(self._p_jar.root(), path).leases.get(name)
+            try:
+                lease = find(self._p_jar.root(), path).leases.get(name)
+            except (KeyError, TypeError, AttributeError) as error:
+                if isinstance(error, POSKeyError):
+                    raise
+                continue  # that service was removed; its dispatcher will find so
             if lease is not None:
                 lease.beat += 1
 

@@ -77,11 +77,13 @@ class Desk:
             claims, folded,
             # Whoever takes a job away drops a slip; another process may find it first.
             self._gone(in_hand) if settled or rescuing else frozenset(),
-            self._limits_by_line(claims), {} if lease is None else lease.slots,
+            self._limits_by_line(claims, want.lines), {} if lease is None else lease.slots,
             settled >= BULK or brought >= clerk.DUE_LIMIT or self._upgrade is not None
+            or books.looking and not claims
             or any(len(shard.queue.inbox) for shard in books.shards),
             self._due_in(now, books.shards), self._strays(now, home),
-            self.watched(name), home is not None, self.effectiveSettings(), books.suspects)
+            self.watched(name), home is not None, self.effectiveSettings(), books.suspects,
+            books.looking)
 
     def _keep_house(self, now):
         """Give back what the dead held, and see how many share the work."""
@@ -153,14 +155,10 @@ class Desk:
         due = min((moment for moment in moments if moment is not None), default=None)
         return None if due is None else (due - now) / 1_000_000
 
-    def _limits_by_line(self, claims):
-        found = {}
-        for line in {claim.line for claim in claims}:
-            names = tuple(limit.name for limit in self.limitsOf(line)
-                          if limit.width is not None)
-            if names:
-                found[line] = names
-        return found
+    def _limits_by_line(self, claims, lines=()):
+        return {line: tuple(limit.name for limit in self.limitsOf(line)
+                            if limit.width is not None)
+                for line in {*lines, *(claim.line for claim in claims)}}
 
     def limitsOf(self, line):
         """The limits that hold for the jobs of a line of the queue."""

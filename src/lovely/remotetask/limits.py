@@ -182,10 +182,12 @@ class Starts(NamedTuple):
     def _recent(self, rate: Rate, now: int) -> list[tuple[int, int]]:
         """A slice counts until all of it is a period ago: never too many begin.
 
-        What lies ahead was noted before a clock was put back, and counts for nothing.
+        Those ahead were noted by another clock; those of more than a period ahead before
+        a clock was put back, and they count for nothing.
         """
         present = now // _slice(rate)
-        return [each for each in self.slices if present - SLICES <= each[0] <= present]
+        return [each for each in self.slices
+                if present - SLICES <= each[0] <= present + SLICES]
 
 
 def _slice(rate: Rate) -> int:

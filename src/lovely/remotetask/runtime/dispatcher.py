@@ -278,6 +278,8 @@ class Dispatcher:
             self._man()
             self.lock.notify_all()
         SOLO.tell(self, round.suspects)
+        if round.looking:  # what was passed over is of use as long as it goes on
+            self._passed_since = now
         self._note_strays(round.strays, now)
         self.listener.watched = round.watched
         self._stop_those(round.gone, now)
@@ -369,6 +371,10 @@ class Dispatcher:
             used = self._used(slow)
             self._blocked = {name for name, number in used.items()
                              if number >= self.allowed.get(name, 0)}
+            # A limit was made narrower, and others have all of it.
+            self._blocked |= {name for claim in self.ahead
+                              for name in self.limits.get(claim.line, ())
+                              if not self.allowed.get(name)}
             everybody = len(slow) >= self.slots or bool(self.state)
             unstarted = [claim for claim in self.ahead
                          if everybody or not self._blocked.isdisjoint(
@@ -392,8 +398,8 @@ class Dispatcher:
         while idle < len(self.ahead) and len(self.workers) < self.slots:
             self.number += 1
             worker = Worker(self, self.number)
-            self.workers.append(worker)
             worker.thread.start()
+            self.workers.append(worker)
             idle += 1
 
     def _running(self) -> list[tuple[Worker, Claim, JobContext]]:

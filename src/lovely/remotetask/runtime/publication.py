@@ -11,6 +11,7 @@
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -456,13 +457,20 @@ def is_outage(error: BaseException, committing: bool) -> bool:
     """Whether an error tells of a storage that does not answer, not of the task.
 
     Out of a commit that is any error of a storage, a driver or the system; before,
-    while the task reads, only what ZODB's storages themselves raise.
+    while the task reads, only what ZODB's storages themselves raise, or let through: a
+    task may use a driver of its own.
     """
     if disconnected(error) or isinstance(error, StorageError):
         return True
-    return committing and (
-        isinstance(error, OSError)
-        or str(type(error).__module__).startswith(DRIVERS))
+    of_driver = str(type(error).__module__).startswith(DRIVERS)
+    if committing:
+        return of_driver or isinstance(error, OSError)
+    return of_driver and _through_relstorage(error)
+
+
+def _through_relstorage(error: BaseException) -> bool:
+    return any(str(frame.f_globals.get("__name__", "")).startswith("relstorage.")
+               for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def disk_full(error: BaseException) -> bool:

@@ -73,7 +73,7 @@ class Solo:
         call: list[Dispatcher] = []
         if self.alone is not None:
             who, since = self.alone
-            if who is dispatcher and not who.has_in_hand() \
+            if who not in self.claiming and not who.has_in_hand() \
                     or now - since > PATIENCE_SECONDS:
                 self.alone, call = None, [*self.members - {dispatcher}]
             elif who is not dispatcher:

@@ -35,3 +35,6 @@ class Keys(Persistent):
                 del self.spans[old]
             span = self.spans[number] = OOBTree()
         span[owner, key] = (fingerprint, id)
+        before = self.spans.get(number - 1)
+        if before is not None:  # whoever's clock is a little behind must meet this
+            before[owner, key] = (fingerprint, id)

@@ -172,6 +172,9 @@ class Queue(Persistent):
         if before is not None and (before, name) in self.heads:
             self.heads.remove((before, name))
         if now is not None:
+            if (now, name) in self.heads:
+                # It would write nothing: who takes that one out must meet this.
+                self._p_changed = True
             self.heads.add((now, name))
 
     def is_head(self, packed: int, name: str) -> bool:
@@ -184,6 +187,7 @@ class Queue(Persistent):
         claim is to stumble over it.
         """
         line = self.lines.get(name)
+        self._p_changed = True  # who leaves the right one in place must meet this
         self._set_head(name, packed, line.minKey()
                        if line and name not in self.parked else None)
 

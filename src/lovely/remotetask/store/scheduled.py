@@ -41,7 +41,9 @@ class Scheduled(Persistent):
 
     def due(self, now: int, limit: int) -> list[int]:
         """The first *limit* ids that are due."""
-        found = []
+        found: list[int] = []
+        if limit <= 0:
+            return found
         for _, id in self._order.keys(None, (now + 1,), excludemax=True):
             found.append(id)
             if len(found) == limit:

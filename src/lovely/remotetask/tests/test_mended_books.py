@@ -282,7 +282,7 @@ class OneBadJob(BadSubscriber):
         self.wait_logged(f"job {lost} cannot be read")
         processor.stop_all(self.db)
         self.found()
-        self.assertEqual(self.service.check(repair=True),
+        self.assertEqual(self.look().check(repair=True),
                          [f"job {lost} is queued, the index has nothing"])
         transaction.commit()
 
