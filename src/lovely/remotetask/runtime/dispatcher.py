@@ -145,6 +145,7 @@ class Dispatcher:
         self._rescued = self._pruned = float("-inf")
         self._stop_by: float | None = None
         self._missed = 0                    # looks in a row that found no service
+        self._connected = False             # whether there is a publication
         self._blocked: set[str] = set()     # limits that are reached for long
         self.filter = filter                # which jobs it takes
         self.takes = str(filter)
@@ -158,19 +159,15 @@ class Dispatcher:
     def __call__(self) -> None:
         self.attendance.begin()
         SOLO.enter(self)
-        publication = None
         try:
-            publication = self.publication = Publication(self.db, self.path, self.closed)
-            self._listen()
-            engine.warn(self.db)
-            log.debug("dispatcher %s of %s begins", self.name, "/".join(self.path))
-            while True:
+            begun = self._begin()
+            while begun:
                 seen = self.bell.rings
                 nap = self._look_safely()
                 if nap is None:
                     break
                 if nap:
-                    publication.rest()
+                    self.publication.rest()
                 self.bell.wait(seen, nap)
         except Exception as error:
             log.error("service %s cannot be processed:\n%s", "/".join(self.path),
@@ -183,9 +180,9 @@ class Dispatcher:
             self.listener.detach()
             SOLO.leave(self)
             self.attendance.end()
-            if publication is not None:
-                publication.abort()
-                publication.connection.close()
+            if self._connected:
+                self.publication.abort()
+                self.publication.connection.close()
             log.debug("dispatcher %s of %s ends", self.name, "/".join(self.path))
 
     def stop(self, grace: float | None = None) -> None:
@@ -205,6 +202,43 @@ class Dispatcher:
         self.failed = error
         self.running = False
         self.bell.ring()
+
+    def _begin(self) -> bool:
+        """Connect, again and again while the storage does not answer; whether that was
+        done before it is to stop."""
+        told = False
+        while True:
+            seen = self.bell.rings
+            try:
+                if not self._connected:
+                    self.publication = Publication(self.db, self.path, self.closed)
+                    self._connected = True
+                self._listen()
+                engine.warn(self.db)
+                log.debug("dispatcher %s of %s begins", self.name, "/".join(self.path))
+                return True
+            except Exception as error:
+                if self._connected:
+                    self.publication.abort()
+                if not self._may_begin_later(error):
+                    return False
+                if not told:
+                    log.error("service %s cannot be processed yet, it is tried again:\n%s",
+                              "/".join(self.path), marked(traceback_of(error)))
+                told = True
+            self.bell.wait(seen, STUMBLE_SECONDS)
+
+    def _may_begin_later(self, error: Exception) -> bool:
+        """Whether what went wrong at the beginning may be right the next time."""
+        if isinstance(error, StorageClosed) or storage_closed(self.db):
+            self.give_up(error)
+        elif isinstance(error, ServiceGone):
+            self._missed += 1
+            if self._missed >= GONE_TRIES:
+                log.error("service %s cannot be processed: %s", "/".join(self.path),
+                          in_log(error))
+                return False
+        return self.running
 
     def _listen(self) -> None:
         service = self.publication.begin("look")

@@ -1,6 +1,7 @@
 """Faults that a reader has found in the runtime, each as it was met."""
 import errno
 import logging
+import threading
 import unittest
 from unittest import mock
 
@@ -11,9 +12,11 @@ from zope.component import adapter, getGlobalSiteManager, provideHandler
 
 from lovely.remotetask.clerk import Want
 from lovely.remotetask import interfaces, processor
+from lovely.remotetask.errors import StorageClosed
 from lovely.remotetask.runtime import dispatcher, publication
 from lovely.remotetask.runtime.publication import OUTAGE_TRIES
 from lovely.remotetask.tests.support import Gate, ServiceCase
+from lovely.remotetask.testing import BOUND
 
 
 class Refused:
@@ -230,6 +233,72 @@ class Ending(ServiceCase):
         jobid = self.add("quick")
         self.start()
         self.wait_status(jobid)
+
+
+class Beginnings(ServiceCase):
+    """The storage is away when a thread begins."""
+
+    settings = {"retain_interval": 3600}
+
+    def setUp(self):
+        super().setUp()
+        short = mock.patch.object(dispatcher, "STUMBLE_SECONDS", 0.01)
+        short.start()
+        self.addCleanup(short.stop)
+        self.task("fine", lambda input: input)
+
+    def refuse(self, method, thread, error, times=3):
+        """Have a method of publications fail so often in threads of that prefix."""
+        real, refused = getattr(publication.Publication, method), []
+
+        def call(made, *args):
+            if threading.current_thread().name.startswith(thread) \
+                    and len(refused) < times:
+                refused.append(args)
+                raise error
+            return real(made, *args)
+        patched = mock.patch.object(publication.Publication, method, call)
+        patched.start()
+        self.addCleanup(patched.stop)
+        return refused
+
+    def is_done_all_the_same(self, refused):
+        jobid = self.add("fine")
+        self.start()
+        self.wait_status(jobid)
+        self.assertEqual((len(refused), self.job(jobid).failures), (3, 0))
+        self.assertIsNone(processor.failed())
+
+    def test_a_service_waits_for_a_storage_that_does_not_answer_yet(self):
+        """Its thread ended for good, and nobody was told that nothing runs."""
+        self.is_done_all_the_same(self.refuse(
+            "begin", processor.THREAD_PREFIX, ClientDisconnected("away")))
+        told = [line for line in self.lines.texts(logging.ERROR) if "tried again" in line]
+        self.assertEqual(len(told), 1)
+
+    def test_a_service_waits_for_a_connection(self):
+        self.is_done_all_the_same(self.refuse(
+            "__init__", processor.THREAD_PREFIX, ClientDisconnected("away")))
+
+    def test_a_worker_that_gets_no_connection_charges_nothing(self):
+        self.is_done_all_the_same(self.refuse(
+            "__init__", dispatcher.WORKER_PREFIX, ClientDisconnected("away")))
+
+    def test_a_service_may_be_stopped_while_it_waits_for_its_storage(self):
+        refused = self.refuse("begin", processor.THREAD_PREFIX,
+                              ClientDisconnected("away"), times=1_000_000)
+        self.start()
+        self.wait_logged("tried again")
+        self.assertEqual(processor.stop_all(self.db), [])
+        self.assertTrue(refused)
+
+    def test_a_storage_that_is_closed_at_the_beginning_ends_the_process(self):
+        self.refuse("begin", processor.THREAD_PREFIX, StorageClosed("for good"))
+        self.start()
+        thread = processor._threads[self.db, self.service._p_oid][0]
+        thread.join(BOUND)
+        self.assertFalse(thread.is_alive())
+        self.assertIsInstance(processor.failed(), StorageClosed)
 
 
 if __name__ == "__main__":
