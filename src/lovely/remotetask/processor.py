@@ -143,7 +143,11 @@ def start(service, **given) -> None:
         processor = service.processorFactory(jar.db(), list(path), **arguments)
         thread = threading.Thread(
             target=processor, daemon=True, name=THREAD_PREFIX + ".".join(path))
-        _threads[_key(service)] = thread, processor
+        key = _key(service)
+        before = _threads.get(key)
+        if before is not None and before[0].is_alive():
+            _ending.append((key[0], *before))  # it was moved, and winds up at its old path
+        _threads[key] = thread, processor
         thread.start()
 
 

@@ -30,7 +30,7 @@ from lovely.remotetask.runtime import engine, rescue, watch
 from lovely.remotetask.runtime.attendance import Attendance
 from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import (
-    Outcome, Publication, elsewhere, storage_closed)
+    Outcome, Publication, elsewhere, is_outage, storage_closed)
 from lovely.remotetask.runtime.solo import ANY, IMPATIENT, NOTHING, SHARED, SOLO
 from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener, listen
 from lovely.remotetask.settings import Settings
@@ -146,6 +146,7 @@ class Dispatcher:
         self._stop_by: float | None = None
         self._missed = 0                    # looks in a row that found no service
         self._connected = False             # whether there is a publication
+        self._oid: bytes | None = None      # of the service, wherever it stands
         self._blocked: set[str] = set()     # limits that are reached for long
         self.filter = filter                # which jobs it takes
         self.takes = str(filter)
@@ -242,6 +243,7 @@ class Dispatcher:
 
     def _listen(self) -> None:
         service = self.publication.begin("look")
+        self._oid = service._p_oid
         listen(self.db, service._p_oid, self.bell)
         self._settings: Settings = service.effectiveSettings()
         self.conflict_tries = self._settings.conflict_tries
@@ -259,17 +261,30 @@ class Dispatcher:
                 self.give_up(error)
             if self.failed is not None:
                 return None
+            if self.publication.oid is not None and not is_outage(
+                    error, self.publication.committing):
+                log.debug("nothing goes back", exc_info=True)  # it was packed away, say
+                return None
             if isinstance(error, ServiceGone):
                 self._missed += 1
                 if self._missed >= GONE_TRIES or not self.running:
                     log.error("service %s is not in the database any more, its thread "
                               "ends", "/".join(self.path))
-                    return None
+                    return self._depart()
             else:
                 log.error("service %s stumbled, looks again:\n%s", "/".join(self.path),
                           marked(traceback_of(error)))
             self.closed.wait(STUMBLE_SECONDS)
             return 0.0
+
+    def _depart(self) -> float:
+        """There is no service at its path.  Where it stands now, if it was moved, it
+        comes to an end as if it was told to stop; one that was removed stays so."""
+        self.publication.oid = self._oid
+        # What was packed away is not written again out of memory.
+        self.publication.connection.cacheMinimize()
+        self.running = False
+        return 0.0
 
     def look(self) -> float | None:
         if self.failed is not None:

@@ -140,6 +140,8 @@ class Publication:
     """
 
     conflicts = 0  # transactions of `transact` that were repeated
+    committing = False        # whether the last call of `transact` came to its commit
+    oid: bytes | None = None  # of the service, where it is not at its path any more
 
     def __init__(self, db: DB, path: Iterable[str],
                  stopping: threading.Event | None = None) -> None:
@@ -154,6 +156,8 @@ class Publication:
 
     def service(self) -> Any:
         """The service, in the present transaction.  Raises ServiceGone."""
+        if self.oid is not None:
+            return self.connection.get(self.oid)
         root = self.connection.root()
         try:
             return find(root, self.path)

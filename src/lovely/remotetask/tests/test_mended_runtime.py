@@ -7,7 +7,7 @@ from unittest import mock
 
 import transaction
 from ZEO.Exceptions import ClientDisconnected
-from ZODB.POSException import StorageError
+from ZODB.POSException import POSKeyError, StorageError
 from zope.component import adapter, getGlobalSiteManager, provideHandler
 
 from lovely.remotetask.clerk import Want
@@ -15,6 +15,7 @@ from lovely.remotetask import interfaces, processor
 from lovely.remotetask.errors import StorageClosed
 from lovely.remotetask.runtime import dispatcher, publication
 from lovely.remotetask.runtime.publication import OUTAGE_TRIES
+from lovely.remotetask.service import TaskService
 from lovely.remotetask.tests.support import Gate, ServiceCase
 from lovely.remotetask.testing import BOUND
 
@@ -299,6 +300,118 @@ class Beginnings(ServiceCase):
         thread.join(BOUND)
         self.assertFalse(thread.is_alive())
         self.assertIsInstance(processor.failed(), StorageClosed)
+
+
+class Moved(ServiceCase):
+    """A service gets another name, or none, while it works."""
+
+    stuck = True
+    settings = {"retain_interval": 3600}
+
+    def setUp(self):
+        super().setUp()
+        short = mock.patch.object(dispatcher, "STUMBLE_SECONDS", 0.01)
+        short.start()
+        self.addCleanup(short.stop)
+        self.gate = Gate(self)
+
+    def close_database(self):
+        root = self.connection.root()
+        if "tasks" not in root:
+            root["tasks"] = root.pop("elsewhere", self.service)
+            transaction.commit()
+        return super().close_database()
+
+    def at_work(self, grace):
+        """The number of a job whose task is at the gate, and the service's thread."""
+        self.service.configure(grace_seconds=grace)
+        jobid = self.add("gated")
+        self.start()
+        self.gate.arrival()
+        return jobid, processor._threads[self.db, self.service._p_oid][0]
+
+    def move(self, name="elsewhere"):
+        """Give the service another name, or none; wait until its thread knows."""
+        root = self.connection.root()
+        service = root.pop("tasks")
+        if name:
+            root[name] = service
+        transaction.commit()
+        self.processor().dispatcher.bell.ring()
+        self.wait_logged("not in the database any more")
+
+    def rescued(self, jobid):
+        """The job as it is when somebody has looked after the dead."""
+        self.look().dispatch("another", rescuing=True)
+        transaction.commit()
+        return self.job(jobid)
+
+    def test_what_is_in_hand_is_handed_back_and_told_to_stop(self):
+        """It was taken for that of a dead process, and was a suspect."""
+        self.task("gated", self.gate)
+        jobid, thread = self.at_work(grace=0)
+        context = self.processor().dispatcher.workers[0].context
+        self.move()
+        thread.join(BOUND)
+        self.assertTrue(context.should_stop)
+        job = self.rescued(jobid)
+        self.assertEqual((job.status, job.reason, job.suspect, job.attempts),
+                         ("queued", "handed back", False, ()))
+        self.assertEqual(self.service.leases.held(), {})
+
+    def test_what_is_in_hand_may_end_within_the_grace_time(self):
+        self.task("gated", self.gate)
+        jobid, thread = self.at_work(grace=BOUND)
+        self.move()
+        self.gate.open()
+        thread.join(BOUND)
+        self.assertEqual(self.rescued(jobid).status, "completed")
+
+    def test_a_suspect_whose_task_raises_is_charged_no_crash(self):
+        def bad(input):
+            self.gate()
+            raise ValueError("bad")
+        self.task("gated", bad)
+        jobid = self.add("gated")
+        self.service.dispatch("gone", want=Want(1, 1, alone=True))
+        transaction.commit()
+        self.assertTrue(self.rescued(jobid).suspect)
+        self.start()
+        self.gate.arrival()
+        thread = processor._threads[self.db, self.service._p_oid][0]
+        self.move()
+        self.gate.open()
+        thread.join(BOUND)
+        self.assertEqual(self.rescued(jobid).crashes, 0)
+
+    def test_one_that_works_under_its_new_name_leaves_nobody_behind(self):
+        """The old thread was forgotten, and the process did not wait for its end."""
+        self.task("gated", self.gate)
+        jobid, thread = self.at_work(grace=BOUND)
+        self.move()
+        self.start()
+        self.assertEqual(processor.stop_all(self.db, grace=0), [])
+        self.assertFalse(thread.is_alive())
+        self.assertEqual(self.rescued(jobid).reason, "handed back")
+
+    def test_one_that_was_removed_and_packed_away_ends_quietly(self):
+        self.task("gated", self.gate)
+        _, thread = self.at_work(grace=0)
+        oid = self.service._p_oid
+        with mock.patch.object(dispatcher, "GONE_TRIES", 1_000_000):
+            del self.connection.root()["tasks"]
+            transaction.commit()
+            self.db.pack()
+            self.connection.cacheMinimize()
+        thread.join(BOUND)
+        self.assertFalse(thread.is_alive())
+        errors = self.lines.texts(logging.ERROR)
+        self.assertEqual(len(errors), 1, errors)
+        with self.assertRaises(POSKeyError):
+            self.connection.get(oid)._p_activate()
+        self.gate.open()
+        self.connection.root()["tasks"] = self.service = TaskService()
+        transaction.commit()
 
 
 if __name__ == "__main__":
