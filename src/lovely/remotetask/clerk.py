@@ -214,9 +214,9 @@ class Clerk:
             self.give_back(job)  # it was left so: nobody runs it, not even we
             self.settle(job)
         elif status in lifecycle.FINISHED:
-            if deadline or was and was[0] in (lifecycle.DELAYED, lifecycle.CRONJOB):
-                shard.scheduled.remove(id)
             if was is not None:
+                # Also without a deadline: a retry that was cancelled has none any more.
+                shard.scheduled.remove(id)
                 self._leave_line(shard, job, was)
             if was != (status, job.since):
                 self._tell_parent(job)
@@ -659,9 +659,7 @@ class Clerk:
         for status, option in PRUNED.items():
             found = self._too_old(status, getattr(service_settings(service), option),
                                   limit - removed)
-            for shard, id in found:
-                self._prune(shard, id, status)
-            removed += len(found)
+            removed += sum(self._prune(shard, id, status) for shard, id in found)
         return removed
 
     def _too_old(self, status: str, days: float, limit: int) -> list[tuple[Any, int]]:
@@ -678,16 +676,19 @@ class Clerk:
             found.append((self.service.shards[number], id))
         return found
 
-    def _prune(self, shard, id: int, status: str) -> None:
+    def _prune(self, shard, id: int, status: str) -> bool:
+        """Remove it, if it is still where the books have it."""
         job = readable(self.service, id)
         if job is None:
             shard.index.forget(id, self.changes(shard))
         elif job.recordedStatus != status:
             self.look_at(id)  # it was moved since, and its slip waits
+            return False
         else:
             with guarding(job):
                 notify(events.JobRemoved(job))
             self._strike(job)
+        return True
 
 
 class Taking:

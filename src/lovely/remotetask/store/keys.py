@@ -34,7 +34,10 @@ class Keys(Persistent):
             for old in list(self.spans.keys(None, (now - kept) // SPAN - 1)):
                 del self.spans[old]
             span = self.spans[number] = OOBTree()
+            if number - 1 not in self.spans:
+                self.spans[number - 1] = OOBTree()
         span[owner, key] = (fingerprint, id)
+        # Whoever's clock is a little behind must meet this.
         before = self.spans.get(number - 1)
-        if before is not None:  # whoever's clock is a little behind must meet this
+        if before is not None:
             before[owner, key] = (fingerprint, id)

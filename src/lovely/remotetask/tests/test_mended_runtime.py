@@ -7,12 +7,15 @@ from unittest import mock
 
 import transaction
 from ZEO.Exceptions import ClientDisconnected
+from ZODB.Connection import Connection
 from ZODB.POSException import POSKeyError, StorageError
 from zope.component import adapter, getGlobalSiteManager, provideHandler
 
 from lovely.remotetask.clerk import Want
 from lovely.remotetask import interfaces, processor
 from lovely.remotetask.errors import StorageClosed
+from lovely.remotetask.job import Attempts, Log
+from lovely.remotetask.retry import RetryPolicy
 from lovely.remotetask.runtime import dispatcher, publication
 from lovely.remotetask.runtime.publication import OUTAGE_TRIES
 from lovely.remotetask.service import TaskService
@@ -412,6 +415,53 @@ class Moved(ServiceCase):
         self.gate.open()
         self.connection.root()["tasks"] = self.service = TaskService()
         transaction.commit()
+
+
+class Unkept(ServiceCase):
+    """A failure that cannot be kept as it is."""
+
+    settings = {"retain_interval": 3600}
+
+    def lose(self, jobid, name, record):
+        """Give a job a record, and have the storage lose it."""
+        setattr(self.job(jobid), name, record)
+        transaction.commit()
+        oid, load = record._p_oid, Connection.setstate
+
+        def setstate(connection, found):
+            if found._p_oid == oid:
+                raise POSKeyError(oid)
+            load(connection, found)
+        lost = mock.patch.object(Connection, "setstate", setstate)
+        lost.start()
+        self.addCleanup(lost.stop)
+        record._p_deactivate()
+
+    def fails_as_often_as_it_may(self, name, record):
+        ran = []
+
+        @self.task("bad", wantsContext=True, retryPolicy=RetryPolicy(2, 0.01))
+        def bad(input, context):
+            context.logger.log(logging.INFO, "here")
+            ran.append(input)
+            if len(ran) > 10:
+                return  # enough: it is run without end
+            raise ValueError("bad")
+        jobid = self.add("bad")
+        self.lose(jobid, name, record)
+        with mock.patch.object(dispatcher, "STUMBLE_SECONDS", 0.01):
+            self.start()
+            self.wait_for(lambda: self.job(jobid).completed, "for an end")
+        job = self.job(jobid)
+        self.assertEqual((job.status, len(ran), job.failures), ("error", 3, 3))
+        self.assertEqual([each.error for each in job.attempts], ["bad"] * 3)
+
+    def test_a_job_ends_though_the_record_of_its_attempts_is_lost(self):
+        """It was run again and again, once a second, and charged nothing."""
+        self.fails_as_often_as_it_may("_attempts", Attempts())
+
+    def test_a_job_ends_though_the_record_of_its_log_is_lost(self):
+        self.fails_as_often_as_it_may("_log", Log())
 
 
 if __name__ == "__main__":

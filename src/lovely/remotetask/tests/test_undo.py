@@ -14,7 +14,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError
 
-from lovely.remotetask import lifecycle, undo
+from lovely.remotetask import lifecycle, processor, undo
 from lovely.remotetask.errors import CannotUndo, NoHistory, UnknownJob
 from lovely.remotetask.processor import SimpleProcessor
 from lovely.remotetask.runtime import dispatcher, publication
@@ -426,6 +426,7 @@ class HalfWay(UndoCase):
         jobid = self.undo_by_the_database_alone()
         self.task("effect", effect, wantsContext=True)
         self.run_other()
+        self.look()
         self.assertEqual(self.job(jobid).startedCount, 0)
         self.service.check(repair=True)
         transaction.commit()
@@ -434,7 +435,7 @@ class HalfWay(UndoCase):
         other = self.add("effect")
         self.start()
         self.wait_status(other)
-        self.service.stopProcessing()
+        processor.stop_all(self.db)
 
 
 class WithALargeFile(UndoCase):

@@ -127,7 +127,8 @@ class Tasks:
 
     def once(self, input, context):
         job = context.service.getJob(context.jobid)
-        key = job.id, self.oracle.jobs[job.id].lives
+        # The life in which this attempt was claimed: it may begin late.
+        key = job.id, self.oracle.jobs[job.id].life_at(job.token)
         if job.worker != "by hand":
             self.begun[key] += 1
             if self.begun[key] > 1:

@@ -63,6 +63,11 @@ class Seen:
 
     def __init__(self, id, task):
         self.id, self.task = id, task
+        self.life_of = {}  # token that a retry by hand has given -> which one it was
+
+    def life_at(self, token):
+        return max((life for first, life in self.life_of.items() if first <= token),
+                   default=0)
 
     def __repr__(self):
         return f"job {self.id} ({self.task}) {self.status} token {self.token}"
@@ -162,6 +167,7 @@ class Oracle:
             self._fault(f"the token of {job!r} falls to {token}")
         if token > job.token and state.get("reason") == lifecycle.BY_HAND:
             job.lives += 1
+            job.life_of[token] = job.lives
         if status != job.status and status not in REACHED[job.status]:
             self._fault(f"{job!r} becomes {status}")
         if status == lifecycle.QUEUED and job.status != status and token == job.token:
