@@ -248,6 +248,8 @@ class Desk:
         """
         job = self._mine(claim)
         job._v_silent = silently
+        if silently:
+            _drop_unreadable(job)
         now = clock.micros() if now is None else now
         if job.recordedStatus == lifecycle.QUEUED:
             job.start(now, worker)
@@ -464,6 +466,20 @@ class Desk:
                 if outcome.status != lifecycle.QUEUED:
                     return outcome
                 claim = self.claimByHand(claim.id)
+
+
+def _drop_unreadable(job):
+    """Forget what earlier attempts have left, where that cannot be read: else no
+    failure could be kept, and the job would run again and again."""
+    for name in ("_attempts", "_log"):
+        try:
+            record = getattr(job, name)
+            if record is not None:
+                record._p_activate()
+        except clerk.UNREADABLE as error:
+            setattr(job, name, None)
+            log.error("job %s (%s): what is kept of its attempts cannot be read, it is "
+                      "begun anew: %s", job.id, in_log(job.task), in_log(error))
 
 
 def _says_how_often(task):
