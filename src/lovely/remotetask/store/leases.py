@@ -107,10 +107,17 @@ class Lease(Persistent):
         return self.registration.since
 
     def hold(self, claims) -> None:
-        """Add (id, token, claimed) to what is held."""
-        claimed = {id: (token, now) for id, token, now in claims}
-        if claimed:  # a look that finds nothing writes nothing
-            self.held = {**self.held, **claimed}
+        """Add (id, token, claimed) to what is held.
+
+        The newer token wins: a job that was changed while it was settled may stand in
+        its line twice, and what is stale lets go of nothing but itself.
+        """
+        held = dict(self.held)
+        for id, token, now in claims:
+            if id not in held or held[id][0] <= token:
+                held[id] = token, now
+        if held != self.held:  # a look that finds nothing writes nothing
+            self.held = held
             self.beat += 1  # for nothing: it is written anyway
 
     def take_slots(self, name: str, slots: int) -> None:

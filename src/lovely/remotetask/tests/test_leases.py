@@ -8,6 +8,17 @@ HELD = {7: (1, 1_795_263_248_868_887), 2**31 - 1: (2**40, 5)}
 
 class WhatIsHeld(unittest.TestCase):
 
+    def test_a_newer_token_is_never_replaced_by_an_older_one(self):
+        """Both keys of one job, claimed in one look: the newer was held by nobody."""
+        for claims in [(7, 2, 10), (7, 1, 10)], [(7, 1, 10), (7, 2, 10)]:
+            lease = Lease("one", 1)
+            lease.hold(claims)
+            self.assertEqual(lease.held, {7: (2, 10)})
+            lease.hold([(7, 1, 11)])
+            self.assertEqual(lease.held, {7: (2, 10)})
+            lease.release([(7, 1)])
+            self.assertEqual(lease.held, {7: (2, 10)})
+
     def test_it_is_read_as_it_was_written(self):
         self.assertEqual(unpacked(packed(HELD)), HELD)
         self.assertEqual(unpacked(packed({})), {})
