@@ -5,8 +5,8 @@ import transaction
 import ZODB
 from ZODB.POSException import ConflictError
 
-from lovely.remotetask import limits
-from lovely.remotetask.clerk import Want
+from lovely.remotetask import clock, limits
+from lovely.remotetask.clerk import Clerk, Want
 from lovely.remotetask.store.queue import Queue, pack
 from lovely.remotetask.tests.support import ServiceCase
 
@@ -75,6 +75,41 @@ class Claims(ServiceCase):
         queue = self.leave_behind()
         self.assertEqual([claim.id for claim in self.claim()], ids)
         self.assertEqual(list(queue.heads), [])
+
+    def test_a_head_beside_the_right_one_is_no_fault(self):
+        """`check` told of two heads, and of a line that is not found."""
+        self.service.addMany("echo", range(3))
+        self.service.dispatch("one")
+        queue = self.leave_behind()
+        (_, name), right = queue.heads
+        self.assertEqual(self.service.check(), [])
+        queue.heads.remove(right)
+        self.assertEqual(len(self.service.check()), 1)
+        queue.mend_head(min(queue.heads)[0], name)
+        self.assertEqual(list(queue.heads), [right])
+        self.assertEqual(self.service.check(), [])
+
+    def test_two_clerks_at_once_leave_no_fault(self):
+        """Each of them settled a job of one line, and noted it as the first."""
+        self.service.add("echo")
+        self.service.process()
+        jobs = [self.service.add("echo") for _ in range(2)]
+        transaction.commit()
+        managers = []
+        for jobid in jobs:
+            manager = transaction.TransactionManager()
+            service = self.db.open(manager).root()["tasks"]
+            self.addCleanup(service._p_jar.close)
+            with Clerk(service, clock.micros()) as books:
+                books.look_at(jobid)
+            managers.append(manager)
+        for manager in managers:
+            manager.commit()
+        self.look()
+        self.assertEqual(len(self.service.shards[0].queue.heads), 2)
+        self.assertEqual(self.service.check(), [])
+        self.service.process()
+        self.assertEqual(self.service.counts()["completed"], 3)
 
     def test_the_head_of_a_line_that_is_gone_stops_nobody(self):
         """Each look of the dispatcher ended with a KeyError."""
