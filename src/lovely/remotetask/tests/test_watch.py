@@ -4,6 +4,7 @@ Two databases in one process stand for two processes: nothing but the storage
 connects them.
 """
 import threading
+import time
 import unittest
 from contextlib import closing
 
@@ -70,6 +71,14 @@ class TwoProcesses:
             self.assertTrue(bell.wait(0, BOUND))
         return bell
 
+    def wait_until_seen(self, connection, name):
+        """Wait until another process has heard of what was put into the root."""
+        end = time.monotonic() + BOUND
+        while name not in connection.root():
+            self.assertLess(time.monotonic(), end, f"{name} is not seen")
+            threading.Event().wait(0.005)
+            connection.transaction_manager.begin()
+
     def change(self, name="counter"):
         self.connection.root()[name].change(1)
         self.commit()
@@ -92,6 +101,8 @@ class TwoProcesses:
     def test_only_what_is_watched_rings(self):
         self.connection.root()["other"] = Length()
         self.commit()
+        there = self.connect(self.there)
+        self.wait_until_seen(there, "other")  # its making shall not ring
         bell = self.listen("other")
         seen = bell.rings
         self.change()
