@@ -107,6 +107,8 @@ def _faults_of(service, id, excused, sizes):
         job = service.jobs[id]
         status, since = job.recordedStatus, job.since
     except Exception as error:
+        if clerk.concerns_all(error):
+            raise
         yield f"job {id} cannot be read: {type(error).__name__}: {error}"
         return
     shard = service.shards.of(job)
@@ -163,5 +165,7 @@ def repair(service, now: int) -> None:
                     books.give_back(job)
                 books.settle(job)
             except Exception as error:
+                if clerk.concerns_all(error):
+                    raise
                 log.error("job %s cannot be read, it is left out of the books:\n%s", id,
                           marked(traceback_of(error)))

@@ -204,6 +204,9 @@ class Clerk:
             if was is not None:
                 self._leave_line(shard, job, was, job.arrival)
             if not service.isHeld(job):
+                if was is not None and job._p_jar is not None:
+                    # It may be cancelled already, and come back from where it was held.
+                    job._p_jar.readCurrent(job)
                 shard.queue.put(line_of(job), job.key, job.token)
         elif status == lifecycle.DELAYED:
             self._settle_delayed(job, is_new=was is None)
@@ -220,6 +223,14 @@ class Clerk:
                 self._leave_line(shard, job, was)
             if was != (status, job.since):
                 self._tell_parent(job)
+
+    def settle_first(self, job) -> None:
+        """Settle a job that is to leave the books; who enters it at this moment, for the
+        first time, must meet this."""
+        shard = self.service.shards.of(job)
+        if shard.index.place(job.id) is None:
+            shard.queue.inbox.forget(job.id)
+        self.settle(job)
 
     def _leave_line(self, shard, job, was, arrival: int | None = None) -> None:
         """Take a job out of the lines, but for the place that it has from *arrival*:

@@ -466,7 +466,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
             raise NotAtItsEnd(job)
         with Clerk(self, clock.micros()) as books:
             if readable:
-                books.settle(job)
+                books.settle_first(job)
                 books.remove(job)
             else:
                 books.strike_unreadable(jobid)

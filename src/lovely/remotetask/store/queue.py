@@ -54,6 +54,23 @@ class Inbox(zc.queue.Queue):
                 self.drop(end + 1, last)
         return ids
 
+    def forget(self, id: int) -> None:
+        """Pull all that concerns one job; the rest of a long slip goes back.
+
+        Who settles that job at the same moment pulls the same slip, and one of both
+        meets a conflict.
+        """
+        for first, last in self._pull_those(id):
+            if first < id:
+                self.drop(first, id - 1)
+            if id < last:
+                self.drop(id + 1, last)
+
+    def _pull_those(self, id: int) -> list[tuple[int, int]]:
+        found = [place for place, (first, last) in enumerate(self.runs())
+                 if first <= id <= last]
+        return [_read(self.pull(place)) for place in reversed(found)]
+
     def take_short(self, limit: int) -> list[int]:
         """Pull about *limit* ids of slips shorter than that, and join the long ones.
 
