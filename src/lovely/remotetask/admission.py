@@ -1,9 +1,11 @@
-"""Adds that are refused where a limit is reached, instead of waiting for it."""
+"""What is refused where a limit is reached, instead of waiting for it: adds that say so,
+and jobs that are to be run by hand."""
 from lovely.remotetask import clock, lifecycle, limits
 from lovely.remotetask.errors import LimitReached
 
 WAIT, REFUSE = "wait", "refuse"
 AT_LIMIT = (WAIT, REFUSE)
+RUN_LATER = "run the job later, or let a worker run it"
 
 
 def admit(service, line: str, ids) -> None:
@@ -29,6 +31,32 @@ def admit(service, line: str, ids) -> None:
         admitted[limit.name] = *there, *ids
     for name, all_of_them in admitted.items():
         service.caps.admit(name, all_of_them)
+
+
+def begin(service, line: str, now: int) -> list[str]:
+    """Ask the limits of a line whether a job of it may begin now (microseconds), and
+    count its start.  Names of those of which it needs a slot; raises LimitReached.
+    """
+    found = service.limitsOf(line)
+    for limit in found:
+        used = sum(service.caps.taken(limit.name).values())
+        if limit.width is not None and used >= limit.width:
+            raise LimitReached(limit.name, used, str(limit.width), RUN_LATER)
+    if not begin_again(service, line, now):
+        limit = next(each for each in found if each.rate is not None
+                     and not service.caps.may_begin(each, now))
+        raise LimitReached(limit.name, limit.rate.number, str(limit.rate), RUN_LATER)
+    return [limit.name for limit in found if limit.width is not None]
+
+
+def begin_again(service, line: str, now: int) -> bool:
+    """Count the start of one more attempt, if the rates of its line admit it."""
+    rates = [limit for limit in service.limitsOf(line) if limit.rate is not None]
+    if not all(service.caps.may_begin(limit, now) for limit in rates):
+        return False
+    for limit in rates:
+        service.caps.begin(limit, now)
+    return True
 
 
 def dismiss(service, job) -> None:

@@ -868,7 +868,7 @@ class Taking:
             if limit.width is None:
                 continue
             taken = caps.taken(limit.name)
-            mine = taken.get(self._name, 0)
+            mine = 0 if self.lease is None else taken.get(self.lease.name, 0)
             if self.in_hand[limit.name] < mine:
                 continue
             full = sum(taken.values()) >= limit.width
@@ -891,10 +891,6 @@ class Taking:
                 caps.begin(limit, self.now)
         self.free -= 1
         return True
-
-    @property
-    def _name(self) -> str:
-        return "" if self.lease is None else self.lease.name
 
     def _is_full(self, found) -> bool:
         return any(limit.width is not None and sum(

@@ -2,11 +2,11 @@
 import logging
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from zope.interface import implementer
 
-from lovely.remotetask import access, clerk, clock, lifecycle, limits
+from lovely.remotetask import access, admission, clerk, clock, lifecycle, limits
 from lovely.remotetask import task as tasks
 from lovely.remotetask.clerk import Clerk, Want
 from lovely.remotetask.errors import BadInput, BadOutput, NotMine, TaskError
@@ -28,6 +28,7 @@ LONGEST_PAUSE = 1e9    # seconds to another attempt, whatever a policy says
 LIMITS_SECONDS = 1.0   # how long the limits that tasks declare are remembered
 CALL_SECONDS = 0.05    # from one call for help to the next, at least
 FRESH = 20             # jobs that may be on a lease before they are in the books
+HERE = ""              # holds the slots of what runs in the transaction that claims it
 
 
 @implementer(IServiceDesk)
@@ -381,13 +382,40 @@ class Desk:
                 claims = books.claim(None, Want(1, 1, alone=True))
             if not claims:
                 return False
-            claim = claims[0]
+            claim, = claims
+            slots = self._limits_of_width(claim.line)
         else:
-            claim = self.claimByHand(jobid)
+            claim = self._claim_of(self.getJob(jobid))
             if claim is None:
                 return False
-        self.settleByHand([self._run_by_hand(claim, moment)], moment, base)
+            slots = () if self._is_held_by_hand(claim) else admission.begin(
+                self, claim.line, moment)
+        with self._holding(slots):
+            outcome = self._run_by_hand(claim, moment)
+        self.settleByHand([outcome], moment, base)
         return True
+
+    def _limits_of_width(self, line):
+        return [limit.name for limit in self.limitsOf(line) if limit.width is not None]
+
+    @contextmanager
+    def _holding(self, names):
+        """Have the present transaction hold a slot of each of these limits.
+
+        Their entries are changed for good: a worker that takes a slot before this is
+        committed meets that, or this meets the worker's.
+        """
+        caps = self.caps
+        for name in names:
+            caps.touch(name, clock.micros())
+            caps.take(name, HERE, caps.taken(name).get(HERE, 0) + 1)
+        try:
+            yield
+        finally:
+            for name in names:
+                left = caps.taken(name).get(HERE, 1) - 1
+                for number, line in caps.give_back(name, HERE, left):
+                    self.shards[number].queue.open(line)
 
     def hasJobsWaiting(self, now=None):
         """See ITaskService"""
@@ -424,11 +452,37 @@ class Desk:
         return Counter(limits.line_of(job) for job in jobs if job is not None)
 
     def claimByHand(self, jobid):
-        """The claim of a job that was claimed before, or that is queued; else None."""
-        job = self.getJob(jobid)
+        """The claim of a job that was claimed before, or that is queued; else None.
+
+        One that has limits and was not claimed before is claimed now; raises
+        LimitReached, and is None where it is in somebody else's hand.
+        """
+        claim = self._claim_of(self.getJob(jobid))
+        if claim is None or not self.limitsOf(claim.line) or self._is_held_by_hand(claim):
+            return claim
+        if self.leases.holder(jobid) is not None:
+            return None
+        now = clock.micros()
+        names = admission.begin(self, claim.line, now)
+        lease = self.leases.open(rescue.BY_HAND, now)
+        for name in names:
+            slots = lease.slots.get(name, 0) + 1
+            self.caps.take(name, lease.name, slots)
+            lease.take_slots(name, slots)
+        self.shards[claim.shard].queue.remove(claim.line, claim.key)
+        lease.hold([(claim.id, claim.token, now)])
+        return claim
+
+    def _claim_of(self, job):
+        """The claim of a job that waits in line or is in somebody's hand; else None."""
         if job.recordedStatus not in (lifecycle.QUEUED, lifecycle.PROCESSING):
             return None
         return clerk.Claim(job.id, job.token, limits.line_of(job), job.key, job.shard)
+
+    def _is_held_by_hand(self, claim):
+        """Whether it was claimed by hand before, and so has what it needs of its limits."""
+        lease = self.leases.get(rescue.BY_HAND)
+        return lease is not None and lease.held.get(claim.id, (None,))[0] == claim.token
 
     def settleByHand(self, outcomes, moment=None, base=None):
         """Bring into the books what was run by hand."""
@@ -463,9 +517,10 @@ class Desk:
                 failure = Failure.of(error, context.written(), context.secrets)
                 outcome = self.failJob(claim, failure, error, "by hand", now=moment)
                 log.warning("%s: %s", context.label, outcome.note)
-                if outcome.status != lifecycle.QUEUED:
+                if outcome.status != lifecycle.QUEUED \
+                        or not admission.begin_again(self, claim.line, moment):
                     return outcome
-                claim = self.claimByHand(claim.id)
+                claim = self._claim_of(self.getJob(claim.id))
 
 
 def _drop_unreadable(job):

@@ -99,12 +99,13 @@ class KeyReused(RemoteTaskError, ValueError):
 
 
 class LimitReached(RemoteTaskError, RuntimeError):
-    """An add was to be refused where a limit is reached, and one is."""
+    """An add was to be refused where a limit is reached, and one is; or a job of such a
+    limit was to be run by hand.  advice: what to do."""
 
-    def __init__(self, name: str, used: int, limit: str):
+    def __init__(self, name: str, used: int, limit: str,
+                 advice: str = "add the job later, or let it wait"):
         self.limit, self.used = name, used
-        super().__init__(f"the limit {name} is reached: {used} of {limit}; add the job "
-                         "later, or let it wait")
+        super().__init__(f"the limit {name} is reached: {used} of {limit}; {advice}")
 
 
 class NotCommitted(RemoteTaskError, ValueError):

@@ -506,10 +506,14 @@ class ITaskService(Interface):
     # -- processing by hand: the caller's transaction, no thread
 
     def process(now=None):
-        """Run all that is due.  *now* is in seconds since 1970."""
+        """Run all that is due and within its limits.  *now*: seconds since 1970."""
 
     def processNext(now=None, jobid=None):
-        """Run the next job that is due, or this claimed one.  True if there was one."""
+        """Run the next job that is due, or this claimed one.  True if there was one.
+
+        A job at its limit is passed over.  One that is named and was not claimed before
+        raises LimitReached then; it stays where it is.
+        """
 
     def hasJobsWaiting(now=None):
         """Whether `processNext` would find one.  Writes nothing."""

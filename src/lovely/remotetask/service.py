@@ -43,6 +43,8 @@ from lovely.remotetask.store.uniques import Uniques
 from lovely.remotetask.store.wishes import Wishes
 from lovely.remotetask.waiting import Waiting
 
+TOUCHED = 86_400_000_000  # microseconds: no transaction that runs a job takes longer
+
 __all__ = ["TaskService", "bootStrapSubscriber", "getAutostartServiceNames"]
 
 
@@ -474,7 +476,9 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
 
     def prune(self, limit=200):
         """See ITaskService"""
-        with Clerk(self, clock.micros()) as books:
+        now = clock.micros()
+        self.caps.forget_touched(now - TOUCHED)
+        with Clerk(self, now) as books:
             return books.prune(limit)
 
     def check(self, repair=False):

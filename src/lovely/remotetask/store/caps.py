@@ -18,14 +18,17 @@ class Caps(Persistent):
     _admitted = None  # name -> ids let in by adds that would be refused else
 
     def __init__(self):
-        self._caps = OOBTree()    # name -> ({lease: slots} as a tuple, waiting lines)
+        # name -> ({lease: slots} as a tuple, waiting lines[, when it was touched])
+        self._caps = OOBTree()
         self._starts = OOBTree()  # name -> slices of Starts
         self.timed = OOTreeSet()  # (moment, shard, line): parked until then
 
     def items(self):
         """(name, {lease: slots}, waiting lines) of the limits in use."""
-        for name, (holders, waiting) in self._caps.items():
-            yield name, dict(holders), waiting
+        for name in self._caps:
+            held, waiting, _ = self._entry(name)
+            if held or waiting:
+                yield name, held, waiting
 
     def starts(self):
         """(name, Starts) of the rates in use."""
@@ -34,33 +37,54 @@ class Caps(Persistent):
 
     def taken(self, name: str) -> dict[str, int]:
         """{lease: slots} of one limit."""
-        return dict(self._caps.get(name, ((), ()))[0])
+        return self._entry(name)[0]
 
     def take(self, name: str, lease: str, slots: int) -> None:
         """Have a lease hold so many slots."""
-        holders, waiting = self._caps.get(name, ((), ()))
-        held = dict(holders)
+        held, waiting, touched = self._entry(name)
         held.pop(lease, None)
         if slots:
             held[lease] = slots
-        self._write(name, held, waiting)
+        self._write(name, held, waiting, touched)
 
     def give_back(self, name: str, lease: str, keep: int = 0) -> tuple[Waiting, ...]:
         """Hold no more than *keep*; the lines that may take part again."""
         self.take(name, lease, keep)
-        holders, waiting = self._caps.get(name, ((), ()))
+        held, waiting, touched = self._entry(name)
         if waiting:
-            self._write(name, dict(holders), ())
+            self._write(name, held, (), touched)
         return waiting
 
     def wait(self, name: str, shard: int, line: str) -> None:
         """Note that a line is parked until slots are given back."""
-        holders, waiting = self._caps.get(name, ((), ()))
-        self._write(name, dict(holders), (*waiting, (shard, line)))
+        held, waiting, touched = self._entry(name)
+        self._write(name, held, (*waiting, (shard, line)), touched)
 
-    def _write(self, name: str, held: dict[str, int], waiting) -> None:
-        if held or waiting:
-            self._caps[name] = tuple(sorted(held.items())), waiting
+    def touch(self, name: str, now: int) -> None:
+        """Change the entry of a limit whose slots are taken and given back in one
+        transaction: else that were no change, and who takes one at the same moment met
+        nothing.  now: microseconds."""
+        held, waiting, touched = self._entry(name)
+        self._write(name, held, waiting, max(now, touched + 1))
+
+    def forget_touched(self, before: int) -> None:
+        """Take out entries that only were touched, before a moment (microseconds)."""
+        for name in [*self._caps]:
+            held, waiting, touched = self._entry(name)
+            if not held and not waiting and touched < before:
+                del self._caps[name]
+
+    def _entry(self, name: str) -> tuple[dict[str, int], tuple[Waiting, ...], int]:
+        """{lease: slots}, waiting lines, and when it was touched last."""
+        holders, waiting, *touched = self._caps.get(name, ((), ()))
+        return dict(holders), waiting, *(touched or [0])
+
+    def _write(self, name: str, held: dict[str, int], waiting, touched: int) -> None:
+        entry = tuple(sorted(held.items())), waiting
+        if touched:
+            self._caps[name] = *entry, touched
+        elif held or waiting:
+            self._caps[name] = entry
         else:
             self._caps.pop(name, None)
 
