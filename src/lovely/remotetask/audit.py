@@ -94,7 +94,7 @@ def _faults_of_limits(service):
         for name, slots in lease.slots.items():
             if caps.taken(name).get(lease.name) != slots:
                 yield f"limit {in_log(name)} does not know of {slots} slots in use"
-    waiting.update((number, line) for _, number, line in caps.timed)
+    waiting.update((number, line) for _, number, line, *_ in caps.timed)
     for shard in service.shards:
         for line in shard.queue.parked:
             if (shard.number, line) not in waiting:

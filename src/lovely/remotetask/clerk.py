@@ -369,7 +369,7 @@ class Clerk:
         caps = self.service.caps
         if caps.timed and caps.next_moment() <= self.now:
             self._open(caps.due(self.now))
-        elif caps.timed and self._lies_too_far(*caps.timed.minKey()):
+        elif caps.timed and self._lies_too_far(*caps.timed.minKey()[:3]):
             self._open(caps.due(caps.timed.maxKey()[0]))
         return brought
 
@@ -516,7 +516,7 @@ class Clerk:
         for shard in self.service.shards:
             for line in list(shard.queue.parked):
                 shard.queue.open(line)
-        self.service.caps.timed.clear()
+        self.service.caps.forget_moments()
 
     def free(self, lease) -> None:
         """Give back all slots of a lease that ends."""

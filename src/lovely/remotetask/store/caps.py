@@ -5,6 +5,8 @@ many of its jobs, and runs one at a time.  Taking, giving back and waiting write
 same key, so of two that meet there one is told to look again; nothing here resolves
 conflicts.
 """
+import random
+
 from BTrees.OOBTree import OOBTree, OOTreeSet
 from persistent import Persistent
 
@@ -21,7 +23,7 @@ class Caps(Persistent):
         # name -> ({lease: slots} as a tuple, waiting lines[, when it was touched])
         self._caps = OOBTree()
         self._starts = OOBTree()  # name -> slices of Starts
-        self.timed = OOTreeSet()  # (moment, shard, line): parked until then
+        self.timed = OOTreeSet()  # (moment, shard, line, nonce): parked until then
 
     def items(self):
         """(name, {lease: slots}, waiting lines) of the limits in use."""
@@ -120,18 +122,29 @@ class Caps(Persistent):
         return Starts(self._starts.get(limit.name, ()))
 
     def wait_until(self, moment: int, shard: int, line: str) -> None:
-        """Note that a line is parked until a moment (microseconds)."""
-        self.timed.add((moment, shard, line))
+        """Note that a line is parked until a moment (microseconds).
+
+        The nonce makes each note its own: one of the same moment may be there, of an
+        earlier time, and be taken out by somebody who sees the line open still.
+        """
+        self.timed.add((moment, shard, line, random.getrandbits(40)))
 
     def next_moment(self) -> int | None:
         return self.timed.minKey()[0] if self.timed else None
 
     def due(self, now: int) -> list[Waiting]:
         """Take out the lines whose moment has come."""
-        found = list(self.timed.keys(None, (now + 1,), excludemax=True))
-        for each in found:
+        return self._take_out(list(self.timed.keys(None, (now + 1,), excludemax=True)))
+
+    def forget_moments(self) -> None:
+        """Take out all of them: one by one, so that what is noted at the same moment
+        stays or conflicts; `clear` may lose it."""
+        self._take_out(list(self.timed))
+
+    def _take_out(self, notes) -> list[Waiting]:
+        for each in notes:
             self.timed.remove(each)
-        return [(shard, line) for _, shard, line in found]
+        return [(shard, line) for _, shard, line, *_ in notes]
 
 
 def _rate(limit: Limit) -> Rate:
