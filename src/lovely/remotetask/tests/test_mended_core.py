@@ -7,8 +7,8 @@ from unittest import mock
 import transaction
 from transaction.interfaces import TransientError
 
-from lovely.remotetask import clerk, clock, lifecycle
-from lovely.remotetask.clerk import Clerk, Want
+from lovely.remotetask import audit, clerk, clock, lifecycle
+from lovely.remotetask.clerk import Claim, Clerk, Want
 from lovely.remotetask.filters import Filter
 from lovely.remotetask.runtime import dispatcher, rescue
 from lovely.remotetask.runtime.publication import Outcome
@@ -176,6 +176,18 @@ class Limits(CoreCase):
         self.assertEqual(look([done], free=1, wanted=5), {"task:t": 1})
         self.leave(w, "w")
 
+    def test_what_was_claimed_ahead_goes_back_when_others_have_all_of_its_limit(self):
+        """Nobody ran it: its worker had no slot for it, and kept it."""
+        one, other = dispatcher.Dispatcher(self.db, ("tasks",), slots=2), "\x1fother"
+        ahead = [Claim(1, 1, "\x1ft", (10, 1, 1)), Claim(2, 1, other, (10, 2, 2))]
+        one.limits = {"\x1ft": ("task:t",), other: ("task:other",)}
+        one.allowed = {"task:t": 1, "task:other": 1}
+        one.ahead = list(ahead)
+        self.assertEqual(one._overtaken(0.0), [])
+        one.allowed = {"task:other": 1}
+        self.assertEqual(one._overtaken(0.0), ahead[:1])
+        self.assertEqual(one.ahead, ahead[1:])
+
     def test_a_rate_holds_though_the_clocks_of_two_hosts_differ(self):
         time = self.stop_clock()
         self.task("rated", lambda input: None, rate="4/10s")
@@ -267,6 +279,31 @@ class Times(CoreCase):
 
 
 class Others(CoreCase):
+
+    def test_who_repairs_meets_who_claims_at_that_moment(self):
+        """The job came back into its line, and was in the worker's hand."""
+        self.service.add("t")
+        self.service.process()
+        jobid = self.service.add("t")
+        self.task("urgent", lambda input: input)
+        self.service.add("urgent", priority=1)
+        for name in "abcdefg":
+            self.service.add("t", locks=[name], priority=50)
+        with Clerk(self.service, clock.micros()) as books:
+            books.empty_inbox(100)
+        transaction.commit()
+        worker, operator = self.worker("w"), self.hand()
+        worker.begin(), operator.begin()
+        claims = worker.service.dispatch(
+            "w", want=Want(1, 1, filter=Filter(tasks=frozenset("t")))).claims
+        self.assertEqual([claim.id for claim in claims], [jobid])
+        audit.repair(operator.service, clock.micros())
+        worker.manager.commit()
+        with self.assertRaises(TransientError):
+            operator.manager.commit()
+        operator.manager.abort()
+        self.assertEqual(self.look().check(), [])
+        worker.do("handBack", "w", unstarted=claims, close=True)
 
     def test_a_neighbour_that_is_gone_does_not_silence_the_rest(self):
         w = self.worker("w")

@@ -131,6 +131,18 @@ class TwoServices(ServiceCase):
         self.assertEqual(self.service.getStatus(jobid), "queued")
         self.assertEqual(self.other.getStatus(first), "processing")
 
+    def test_who_is_paused_after_his_suspect_holds_up_nobody(self):
+        """He asks for no more room, and was waited for."""
+        jobid = self.suspect()
+        self.start(self.other, self.service)
+        self.gate.arrival()
+        self.service.pauseProcessing()
+        transaction.commit()
+        self.gate.open()
+        self.wait_status(jobid)
+        quick = self.to_other("quick")
+        self.wait_for(lambda: self.other.getStatus(quick) == "completed")
+
     def test_without_suspects_they_do_not_meet(self):
         self.start(self.service, self.other)
         self.to_other("other")
