@@ -280,6 +280,35 @@ class Times(CoreCase):
 
 class Others(CoreCase):
 
+    def test_what_was_held_before_is_not_claimed_past_the_books(self):
+        """Who rescues it puts it in line, and would meet nobody who takes its slip."""
+        self.service.add("t")
+        self.service.process()
+        jobid = self.service.add("t")
+        transaction.commit()
+        dead = self.worker("dead")
+        self.assertEqual(len(dead.do("dispatch", "dead", want=Want(1, 1)).claims), 1)
+        worker, third = self.worker("at home"), self.worker("third")
+        self.look()
+        self.service.cancel(jobid)
+        self.service.retry(jobid)
+        transaction.commit()
+        worker.begin(), third.begin()
+        with Clerk(third.service, clock.micros()) as books:
+            books.rescue(third.service.leases["dead"], 3)
+        claims = worker.service.dispatch("at home", want=Want(5, 5)).claims
+        self.assertEqual([claim.id for claim in claims], [jobid])
+        third.manager.commit()
+        with self.assertRaises(TransientError):
+            worker.manager.commit()
+        worker.manager.abort()
+        self.assertEqual(self.look().check(), [])
+        self.leave(worker, "at home")
+        self.leave(third, "third")
+        self.look()
+        self.service.process()
+        self.assertEqual(self.service.getStatus(jobid), "completed")
+
     def test_who_repairs_meets_who_claims_at_that_moment(self):
         """The job came back into its line, and was in the worker's hand."""
         self.service.add("t")
