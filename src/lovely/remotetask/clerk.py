@@ -28,14 +28,16 @@ from lovely.remotetask.limits import SUSPECT, Limit, line_of
 from lovely.remotetask.missed import ALL, ALLOW, QUEUE_ONE
 from lovely.remotetask.missed import due as due_instants
 from lovely.remotetask.settings import Settings
-from lovely.remotetask.store.queue import pack, unpack
+from lovely.remotetask.store.queue import Line, pack, unpack
 from lovely.remotetask.store.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
 DUE_LIMIT = 100         # scheduled jobs brought due per round; the queue gets its turn
-SCATTER = 30            # entries of a line among which helpers begin, at least,
-SPACES = 8              # or so many times what they take
+SCATTER = 30            # entries of a line among which each helper begins, at least,
+SPACES = 8              # or so many times what it takes, behind those that are
+AT_HOME = Line.max_leaf_size  # left to who is at home: who takes the first of a leaf
+                        # conflicts with all others there
 BACKLOG = 500           # entries of a line that are more than those at home have in hand
 LINES = 3               # of a shard that are looked at for that
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
@@ -103,8 +105,9 @@ class Want(NamedTuple):
     limit may be in hand beyond its slots; lines: {line: jobs in hand}; blocked: limits
     whose slots are all in jobs that take long.
     alone: nothing is in hand; None: suspects, which want that, are not waited for.
-    strays: shards that nobody seems to look after.  filter: which jobs; passed: {(shard,
-    line, priority): key up to which none of them is there}, kept between claims.
+    strays: {shard that nobody seems to look after: what waits there}.  filter: which
+    jobs; passed: {(shard, line, priority): key up to which none of them is there}, kept
+    between claims.
     """
 
     wanted: int = 0
@@ -113,7 +116,7 @@ class Want(NamedTuple):
     lines: Mapping[str, int] = {}
     blocked: Collection[str] = ()
     alone: bool | None = False
-    strays: Collection[int] = ()
+    strays: Mapping[int, object] = {}
     filter: Filter = ALL_JOBS
     passed: dict[tuple[int, str, int], int] = {}
 
@@ -732,7 +735,8 @@ class Taking:
         if claims or not any(map(_is_long, others)):
             self.left = min(self.left, max(0, self.want.free - len(claims)))
         if self.left:
-            self.scatter = max(SCATTER, SPACES * self.left)
+            helpers = max(1, len(self.service.leases.workers()) - 1)
+            self.scatter = max(SCATTER, SPACES * self.left) * helpers
             claims += self._from(others)
         return claims
 
@@ -905,8 +909,14 @@ def _is_long(shard) -> bool:
 
 
 def _scattered(entries: Iterator, most: int) -> Iterator:
-    """The same entries, the first few of them last: helpers do not all take the same."""
-    passed = list(islice(entries, random.randrange(most))) if most else []
+    """The same entries, the first ones last: helpers do not all take the same."""
+    if not most:
+        return entries
+    number = AT_HOME + random.randrange(most)
+    passed = list(islice(entries, number))
+    if len(passed) < number:  # a short line
+        start = random.randrange(len(passed) or 1)
+        return iter(passed[start:] + passed[:start])
     return chain(entries, passed)
 
 

@@ -50,7 +50,8 @@ class Desk:
             wanted = 0  # first all that was queued, for the sake of its order
         if rescuing:
             self._keep_house(now)
-        home = self._home(name, want.strays)
+        home = self._home(name, {number for number, what in want.strays.items()
+                                 if self._what_waits(self.shards[number]) == what})
         with Clerk(self, now, shards=home) as books:
             lease = self.leases.get(name)
             if lease is not None:
@@ -117,11 +118,18 @@ class Desk:
         found = {}
         for shard in () if home is None else self.shards:
             if shard.number not in home:
-                due = shard.scheduled.next_moment()
-                slip = shard.queue.inbox.first()
+                slip, due = what = self._what_waits(shard)
                 if slip is not None or due is not None and due < now:
-                    found[shard.number] = slip, due
+                    found[shard.number] = what
         return found
+
+    def _what_waits(self, shard):
+        """(first slip, next moment) of a shard, None where there is none.
+
+        As long as they stay, its worker has not come; and of several helpers that meet
+        there, who tries again finds others, and leaves it to him.
+        """
+        return shard.queue.inbox.first(), shard.scheduled.next_moment()
 
     def _call_others(self, books):
         """Tell workers that have nothing to do of what this one leaves in its lines."""

@@ -353,8 +353,8 @@ class Dispatcher:
             busy = [worker.claim for worker in self.workers if worker.claim is not None]
             in_hand = busy + self.ahead
             lines = Counter(claim.line for claim in in_hand)
-            strays = [shard for shard, (_, since) in self.strays.items()
-                      if now - since >= self.patience]
+            strays = {shard: what for shard, (what, since) in self.strays.items()
+                      if now - since >= self.patience}
             if room == NOTHING:
                 return Want(lines=lines, strays=strays)
             alone: bool | None = not in_hand
