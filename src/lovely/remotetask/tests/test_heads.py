@@ -7,7 +7,7 @@ from ZODB.POSException import ConflictError
 
 from lovely.remotetask import clock, limits
 from lovely.remotetask.clerk import Clerk, Want
-from lovely.remotetask.store.queue import Queue, pack
+from lovely.remotetask.store.queue import Line, Queue, pack
 from lovely.remotetask.tests.support import ServiceCase
 
 LOCKED = limits.line_name("", "echo", (("invoice", 1),))
@@ -18,7 +18,7 @@ class TwoAtOnce(unittest.TestCase):
     def setUp(self):
         self.db = ZODB.DB(None)
         self.addCleanup(self.db.close)
-        self.keys = [(5, place, place) for place in range(200)]
+        self.keys = [(5, place, place) for place in range(2 * Line.max_leaf_size)]
         with self.db.transaction() as connection:
             queue = connection.root()["queue"] = Queue()
             for key in self.keys:
