@@ -6,14 +6,16 @@ import transaction
 from transaction.interfaces import TransientError
 from ZEO.Exceptions import ClientDisconnected
 
-from lovely.remotetask import clock
+from lovely.remotetask import clock, uris
 from lovely.remotetask.clerk import Clerk, Want
 from lovely.remotetask.runtime import rescue
+from lovely.remotetask.tests import servers
 from lovely.remotetask.tests.support import ServiceCase
 from lovely.remotetask.tests.test_interleavings import Connected
 
 
-class Removed(ServiceCase):
+class AtOnce(ServiceCase):
+    """Two act at the same time."""
 
     def setUp(self):
         super().setUp()
@@ -25,9 +27,6 @@ class Removed(ServiceCase):
         for hand in self.hands:
             hand.close()
         return super().close_database()
-
-    def remove(self, service):
-        service.remove(self.id)
 
     def enter(self, service):
         with Clerk(service, clock.micros()) as books:
@@ -46,6 +45,12 @@ class Removed(ServiceCase):
                 gave_way += 1
         transaction.begin()
         return gave_way
+
+
+class Removed(AtOnce):
+
+    def remove(self, service):
+        service.remove(self.id)
 
     def add_cancelled(self, number=1):
         # The trees are not empty: who meets in an empty one conflicts in any case.
@@ -75,23 +80,6 @@ class Removed(ServiceCase):
         self.assertEqual(len(self.service.index.places), 14)
         self.assertEqual(self.service.check(), [])
 
-    def test_what_comes_back_from_a_hand_is_not_put_in_line_if_it_was_cancelled(self):
-        self.id = self.service.add("echo")
-        self.enter(self.service)
-        lease = self.service.leases.open("one", clock.micros())
-        self.addCleanup(rescue.living.discard, "one")
-        rescue.living.add("one")
-        with Clerk(self.service, clock.micros()) as books:
-            claimed = books.claim(lease, Want(1, 1))
-        transaction.commit()
-        self.assertEqual([claim.id for claim in claimed], [self.id])
-        gave_way = self.cross(
-            lambda service: service.cancel(self.id),
-            lambda service: service.handBack("one", unstarted=claimed, close=True))
-        self.assertEqual(gave_way, 1)
-        self.assertEqual(list(self.service.shards.of(
-            self.service.jobs[self.id]).queue.entries()), [])
-
     def test_check_does_not_take_a_storage_that_is_away_for_damaged_jobs(self):
         self.add_cancelled()
         jar = self.service._p_jar
@@ -110,6 +98,51 @@ class Removed(ServiceCase):
                     self.service.check(repair=repair)
         transaction.abort()
         self.assertEqual(self.service.check(), [])
+
+
+class Returned(AtOnce):
+    """A job comes back from where it was held, and is cancelled at that moment."""
+
+    def test_one_of_both_gives_way(self):
+        self.id = self.service.add("echo")
+        self.enter(self.service)
+        lease = self.service.leases.open("one", clock.micros())
+        self.addCleanup(rescue.living.discard, "one")
+        rescue.living.add("one")
+        with Clerk(self.service, clock.micros()) as books:
+            claimed = books.claim(lease, Want(1, 1))
+        transaction.commit()
+        for hand in self.hands:  # it is a ghost for who brings it back
+            hand.begin()
+            hand.connection.cacheMinimize()
+        self.assertEqual([claim.id for claim in claimed], [self.id])
+        gave_way = self.cross(
+            lambda service: service.cancel(self.id),
+            lambda service: service.handBack("one", unstarted=claimed, close=True))
+        self.assertEqual(gave_way, 1)
+        self.assertEqual(list(self.service.shards.of(
+            self.service.jobs[self.id]).queue.entries()), [])
+
+
+class OnAServer:
+
+    level = 2
+    layer = servers.SHARED
+
+    def make_storage(self):
+        return uris.resolve(servers.SHARED.uri(self, self.storage))[0]()
+
+
+class OnZEO(OnAServer, Returned):
+    storage = "zeo"
+
+
+class OnPostgreSQL(OnAServer, Returned):
+    storage = "postgresql"
+
+
+class OnSQLite(OnAServer, Returned):
+    storage = "sqlite"
 
 
 if __name__ == "__main__":
