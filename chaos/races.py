@@ -1,7 +1,8 @@
-"""Verbs against each other, from several processes and threads (C12, C13, C15 to C17).
+"""Verbs against each other, from several processes and threads (C12 to C17).
 
     cancel   a job is cancelled while it is claimed, run and completed
     clean    finished jobs are removed while others retry them
+    unique   of jobs of one key one waits or runs, and the others are told of it
     wake     single jobs for idle workers: no bell is missed
     count    every job writes the same object: the sum is exact
     cost     what a commit costs an adder who meets a claim, with a long queue
@@ -15,11 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import transaction  # noqa: E402
 
-from chaos import harness  # noqa: E402
+from chaos import caps, harness  # noqa: E402
 from lovely.remotetask.errors import RemoteTaskError  # noqa: E402
 
-RACES = ("cancel", "clean", "wake", "count", "cost")
+RACES = ("cancel", "clean", "unique", "wake", "count", "cost")
 WAKE_SECONDS = 2.0     # from an add's commit to the start: a nap of one, and some
+KEYS = 5               # of unique jobs
 COST_SECONDS = 0.010   # of an adder's commit beyond that with an empty queue
 QUEUED = 100_000
 
@@ -103,6 +105,29 @@ def _done(arena, verb):
     except (RemoteTaskError, KeyError):
         return False
     return True
+
+
+def race_unique(arena, report, options):
+    """All that add one of the same key at once find one job, and only one of it runs."""
+    workers = [arena.ready() for _ in range(2)]
+    found = []
+
+    def race(number):
+        for turn in range(number):
+            key = f"key-{turn % KEYS}"
+            id = arena.add("chaos.locked", key, unique=key)
+            if id is not None:
+                found.append(id)
+    _threads(race, options.races // 4)
+    arena.finish()
+    untold = set(arena.jobs()) - set(found)
+    spans = caps.spans(workers)
+    most = max(caps.most_at_once([span for span in spans if span[3] == f"key-{number}"])
+               for number in range(KEYS))
+    report.add("unique: adds", len(found))
+    report.add("unique: jobs made", len(set(found)))
+    report.add("unique: jobs of which nobody was told", len(untold), "0", not untold)
+    report.add("unique: at once of one key", most, "1", most <= 1)
 
 
 def race_wake(arena, report, options):

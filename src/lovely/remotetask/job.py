@@ -115,7 +115,7 @@ class Job(Persistent):
     once = False       # its start was committed: it may not run a second time
     admitted = False   # it would have been refused at a limit
     unique = None      # the key under which there is only one
-    merged = 0         # adds that found it there, and made no job of their own
+    merged = 0         # adds that found it waiting, and made no job of their own
     isRun = False      # one run of a cron job, its parent
     worker = ""
     _attempts = None
