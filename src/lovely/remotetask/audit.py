@@ -2,7 +2,7 @@
 import logging
 from itertools import chain
 
-from lovely.remotetask import clerk, lifecycle
+from lovely.remotetask import clerk, lifecycle, limits
 from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.limits import line_of
 from lovely.remotetask.store.index import CODES, facets_of
@@ -82,13 +82,17 @@ def _faults_of_queue(service, queue, held):
 def _faults_of_limits(service):
     """Slots that nobody holds any more, and lines that nobody would open."""
     caps, waiting = service.caps, set()
-    for name, holders, lines in caps.items():
-        waiting.update(lines)
+    taking_part = {name for shard in service.shards
+                   for line, entries in shard.queue.lines.items()
+                   if entries and line not in shard.queue.parked
+                   for name in limits.names_of(line)}
+    for name, holders, number in caps.items():
+        waiting.update((shard, line) for _, _, shard, line in caps.waiting(name))
         for lease_name, slots in holders.items():
             lease = service.leases.get(lease_name)
             if lease is None or lease.slots.get(name) != slots:
                 yield f"limit {in_log(name)} has {slots} slots in nobody's hand"
-        if lines and not holders:
+        if number and not holders and name not in taking_part:
             yield f"limit {in_log(name)} is free, and lines wait for it"
     for lease in service.leases.values():
         for name, slots in lease.slots.items():

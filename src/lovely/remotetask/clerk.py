@@ -38,6 +38,9 @@ SCATTER = 30            # entries of a line among which each helper begins, at l
 SPACES = 8              # or so many times what it takes, behind those that are
 AT_HOME = Line.max_leaf_size  # left to who is at home: who takes the first of a leaf
                         # conflicts with all others there
+PARKED = 500            # lines that one look sets aside: there may be as many as jobs
+OPENED = 8              # lines that are opened where a slot is free, beyond the slots
+WIDTHS = 32             # waiting lines that are looked at for one that wants few slots
 BACKLOG = 500           # entries of a line that are more than those at home have in hand
 LINES = 3               # of a shard that are looked at for that
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
@@ -131,6 +134,7 @@ class Clerk:
 
     suspects = False  # whether a claim has met some
     looking = False   # whether it has looked at as many as it may, and there are more
+    opened = False    # whether lines take part again that it has not looked at
 
     def __init__(self, service, now: int, base: int | None = None,
                  shards: Collection[int] | None = None):
@@ -244,6 +248,7 @@ class Clerk:
             line = limits.line_name(job.lane, job.task, job.locks)
             for name in (line, SUSPECT + line):
                 shard.queue.remove(name, (job.priority, place, job.id))
+            self.wake_for(line)
 
     def fold(self, lease, outcomes) -> None:
         """Settle what processors are through with, and let go of it.
@@ -371,9 +376,9 @@ class Clerk:
                         self._bring(job)
         caps = self.service.caps
         if caps.timed and caps.next_moment() <= self.now:
-            self._open(caps.due(self.now))
+            self._open(caps.due(self.now, PARKED))
         elif caps.timed and self._lies_too_far(*caps.timed.minKey()[:3]):
-            self._open(caps.due(caps.timed.maxKey()[0]))
+            self._open(caps.due(caps.timed.maxKey()[0], PARKED))
         return brought
 
     def _lies_too_far(self, moment: int, shard: int, line: str) -> bool:
@@ -486,7 +491,10 @@ class Clerk:
         self.suspects = taking.has_suspects()
         claims = taking.suspect() if self.suspects and want.alone is not None \
             else taking.all()
-        self.looking = taking.looks <= 0
+        self.looking = taking.looks <= 0 or taking.parked >= PARKED
+        for name in taking.met:
+            if name not in taking.kept:
+                self.opened = self.wake(name) or self.opened
         if lease is not None:
             lease.hold([(claim.id, claim.token, self.now) for claim in claims])
         return claims
@@ -508,24 +516,72 @@ class Clerk:
         opened = False
         for name, slots in lease.slots.items():
             if needed[name] < slots:
-                waiting = self.service.caps.give_back(name, lease.name, needed[name])
-                self._open(waiting)
-                opened = opened or bool(waiting)
+                self.service.caps.take(name, lease.name, needed[name])
                 lease.take_slots(name, needed[name])
+                opened = self.wake(name) or opened
         return opened
-
-    def reopen(self) -> None:
-        """Have all parked lines take part again: limits have changed."""
-        for shard in self.service.shards:
-            for line in list(shard.queue.parked):
-                shard.queue.open(line)
-        self.service.caps.forget_moments()
 
     def free(self, lease) -> None:
         """Give back all slots of a lease that ends."""
         for name in lease.slots:
-            self._open(self.service.caps.give_back(name, lease.name))
+            self.service.caps.take(name, lease.name, 0)
+            self.wake(name)
         lease.slots = {}
+
+    def wake(self, name: str) -> bool:
+        """Have some of the lines that wait for a limit take part again, if it has room;
+        whether any does.
+
+        Not all: of a hundred thousand, each with a lock of its own, all but a few would
+        have to be parked again.  Who looks at one and cannot use the slot wakes more.
+        """
+        caps, notes, opened, passed_over = self.service.caps, [], 0, 0
+        if not caps.number_waiting(name):
+            return False
+        used = sum(caps.taken(name).values())
+        for note in islice(caps.waiting(name), 2 * PARKED):
+            *_, number, line = note
+            width = self._width(name, line)
+            if width is not None and used >= width:
+                passed_over += 1
+                if passed_over == WIDTHS or not name.startswith("lock:"):
+                    break
+                continue
+            if opened >= (PARKED if width is None else OPENED + width - used):
+                break
+            notes.append(note)
+            opened += self.service.shards[number].queue.open(line)
+        caps.wait_no_more(notes)
+        return opened > 0
+
+    def _width(self, name: str, line: str) -> int | None:
+        """Of a limit, as it holds for a line; None: it does not any more."""
+        return next((limit.width for limit in self.service.limitsOf(line)
+                     if limit.name == name), None)
+
+    def wake_for(self, line: str) -> None:
+        """A line has lost a job that would perhaps have taken free slots: others may."""
+        if self.service.caps.anybody_waits():
+            for name in limits.names_of(line):
+                self.wake(name)
+
+    def wake_some(self, after: str, number: int) -> str:
+        """Look at some of the limits for which lines wait, whether they have room; the
+        name of the last, "" at the end.
+
+        Who changes what a task declares, say, wakes nobody.
+        """
+        names = list(islice(self.service.caps.names_waited_for(after), number))
+        for name in names:
+            self.wake(name)
+        return names[-1] if len(names) == number else ""
+
+    def reopen(self, name: str) -> None:
+        """Have lines that wait for a limit take part again: it was changed."""
+        self.wake(name)
+        caps = self.service.caps
+        self._open(caps.forget_moments(
+            note for note in caps.timed if name in limits.names_of(note[2])))
 
     def claim_fresh(self, name: str, wanted: int, filter: Filter = ALL_JOBS) -> list[Claim]:
         """Take what was just added from the inbox at once, where nothing else waits.
@@ -718,6 +774,12 @@ class Taking:
         self.scatter = 0         # begin behind up to so many entries of a line
         self.struck: dict[tuple[int, str], list[int]] = {}
         self.full: list[tuple[int, str]] = []  # lines to park
+        self.parked = 0          # lines, up to now
+        # Limits of lines that were taken of or set aside: others that wait for them may
+        # be next; and those of lines that stay as they are, and are the next.
+        self.waited_for = clerk.service.caps.anybody_waits()
+        self.met: dict[str, None] = {}
+        self.kept: set[str] = set()
         self.stale: list[tuple[int, int, str]] = []  # heads that are not of their lines
         self.limits: dict[str, tuple[Limit, ...]] = {}
         self.in_hand: Counter[str] = Counter()
@@ -756,6 +818,7 @@ class Taking:
         claims = list(self._take(shards, suspects))
         for (number, line), keys in self.struck.items():
             self.service.shards[number].queue.strike(line, keys)
+        self.parked += len(self.full)
         for number, line in self.full:
             self.service.shards[number].queue.park(line)
         self.struck, self.full = {}, []
@@ -788,10 +851,12 @@ class Taking:
                 for packed, token in entries:
                     heapq.heappush(open_lines, (packed, number, line, token, entries))
                     break
-            if not open_lines:
+                else:
+                    self._meet(line)
+            if not open_lines or len(self.full) + self.parked >= PARKED:
                 return
             packed, number, line, token, entries = open_lines[0]
-            if not self._admit(number, line):
+            if not self._admit(number, line, packed):
                 heapq.heappop(open_lines)
                 continue
             self.left -= 1
@@ -855,8 +920,8 @@ class Taking:
             self.limits[line] = self.service.limitsOf(line)
         return self.limits[line]
 
-    def _admit(self, shard: int, line: str) -> bool:
-        """Whether one more of a line may be taken; takes slots where that needs them."""
+    def _admit(self, shard: int, line: str, packed: int) -> bool:
+        """Whether the next one of a line may be taken; takes slots where that needs them."""
         found = self._limits_of(line)
         if not found or self.lease is None and not self._is_full(found):
             return True
@@ -864,11 +929,10 @@ class Taking:
         for limit in found:
             if limit.rate is not None:
                 if self.free <= 0:
-                    return False
+                    return self._keep(line)
                 if not caps.may_begin(limit, self.now):
                     caps.wait_until(caps.free_at(limit, self.now), shard, line)
-                    self.full.append((shard, line))
-                    return False
+                    return self._set_aside(shard, line)
             if limit.width is None:
                 continue
             taken = caps.taken(limit.name)
@@ -879,12 +943,11 @@ class Taking:
             if not full and self.free > 0:
                 more.append((limit.name, mine + 1))
             elif full and not mine:
-                caps.wait(limit.name, shard, line)
-                self.full.append((shard, line))
-                return False
+                caps.wait(limit.name, packed, shard, line)
+                return self._set_aside(shard, line)
             elif not mine or limit.name in self.want.blocked \
                     or self.in_hand[limit.name] >= max(mine, self.want.ahead):
-                return False
+                return self._keep(line)
         for name, slots in more:
             if self.lease is not None:
                 caps.take(name, self.lease.name, slots)
@@ -894,7 +957,22 @@ class Taking:
             if limit.rate is not None:
                 caps.begin(limit, self.now)
         self.free -= 1
+        self._meet(line)
         return True
+
+    def _set_aside(self, shard: int, line: str) -> bool:
+        self.full.append((shard, line))
+        self._meet(line)
+        return False
+
+    def _keep(self, line: str) -> bool:
+        if self.waited_for:
+            self.kept.update(limits.names_of(line))
+        return False
+
+    def _meet(self, line: str) -> None:
+        if self.waited_for:
+            self.met.update(dict.fromkeys(limits.names_of(line)))
 
     def _is_full(self, found) -> bool:
         return any(limit.width is not None and sum(

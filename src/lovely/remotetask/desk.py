@@ -27,6 +27,7 @@ ALL = 1_000_000
 LONGEST_PAUSE = 1e9    # seconds to another attempt, whatever a policy says
 LIMITS_SECONDS = 1.0   # how long the limits that tasks declare are remembered
 CALL_SECONDS = 0.05    # from one call for help to the next, at least
+WOKEN = 50             # limits of which it is seen each second whether they have room
 FRESH = 20             # jobs that may be on a lease before they are in the books
 HERE = ""              # holds the slots of what runs in the transaction that claims it
 
@@ -37,6 +38,7 @@ class Desk:
 
     _v_limits = None
     _v_called = float("-inf")
+    _v_woken = ""  # the last limit that was looked at
 
     # -- processing by threads
 
@@ -81,7 +83,7 @@ class Desk:
             self._gone(in_hand) if settled or rescuing else frozenset(),
             self._limits_by_line(claims, want.lines), {} if lease is None else lease.slots,
             settled >= BULK or brought >= clerk.DUE_LIMIT or self._upgrade is not None
-            or books.looking and not claims
+            or books.looking and not claims or books.opened and len(claims) < want.wanted
             or any(len(shard.queue.inbox) for shard in books.shards),
             self._due_in(now, books.shards), self._strays(now, home),
             self.watched(name), home is not None, self.effectiveSettings(), books.suspects,
@@ -95,6 +97,7 @@ class Desk:
                 log.warning("process %s on %s is gone, %s jobs go back to the queue",
                             lost.pid, lost.host, len(lost.held))
                 books.rescue(lost, self.effectiveSettings().crash_limit)
+            self._v_woken = books.wake_some(self._v_woken, WOKEN)
         self.spreadOut()
 
     def spreadOut(self):
@@ -420,10 +423,10 @@ class Desk:
         try:
             yield
         finally:
-            for name in names:
-                left = caps.taken(name).get(HERE, 1) - 1
-                for number, line in caps.give_back(name, HERE, left):
-                    self.shards[number].queue.open(line)
+            with Clerk(self, clock.micros()) as books:
+                for name in names:
+                    caps.take(name, HERE, caps.taken(name).get(HERE, 1) - 1)
+                    books.wake(name)
 
     def hasJobsWaiting(self, now=None):
         """See ITaskService"""

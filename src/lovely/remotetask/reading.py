@@ -199,7 +199,7 @@ class Reading(Finding):
         """See ITaskService"""
         known = self.knownLimits()
         return {name: (sum(holders.values()),
-                       known[name].width if name in known else None, len(waiting))
+                       known[name].width if name in known else None, waiting)
                 for name, holders, waiting in self.caps.items()}
 
     def madeBy(self, jobid, limit=50):

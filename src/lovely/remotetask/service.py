@@ -149,7 +149,7 @@ class TaskService(Waiting, Reading, Once, Crew, Desk, Changing, Contained, Persi
             kept[name] = limit
         self.limits = kept
         with Clerk(self, clock.micros()) as books:
-            books.reopen()
+            books.reopen(name)
         ring_after_commit(self)
         acts.note(self, "set limit", detail=f"{name}: width {width}, rate {rate}")
 

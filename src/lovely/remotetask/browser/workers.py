@@ -125,7 +125,7 @@ class Workers(Page):
     def locks(self):
         """Some of the names that jobs hold while they run."""
         return [dict(of=name.partition(":")[2], taken=sum(holders.values()),
-                     waiting=len(waiting))
+                     waiting=waiting)
                 for name, holders, waiting in islice(self.service.caps.items(), LIMITS)
                 if name.startswith("lock:")]
 

@@ -155,13 +155,14 @@ class Queue(Persistent):
         if line is None:
             line = self.lines[name] = Line()
         packed = pack(key)
+        first = line.minKey() if line else None
+        if name in self.parked and first is not None and packed < first:
+            self.open(name)  # it is more urgent now, and shall wait at another place
         if name in self.parked:
             # Opening it at the same moment must meet this, or nobody would find it.
             self.parked[name] += 1
-        else:
-            first = line.minKey() if line else None
-            if first is None or packed < first:
-                self._set_head(name, first, packed)
+        elif first is None or packed < first:
+            self._set_head(name, first, packed)
         line[packed] = token
 
     def remove(self, name: str, key: tuple[int, int, int]) -> None:
@@ -216,12 +217,14 @@ class Queue(Persistent):
             self._set_head(name, line.minKey() if line else None, None)
             self.parked[name] = 0
 
-    def open(self, name: str) -> None:
-        """Have a parked line take part again."""
-        if self.parked.pop(name, None) is not None:
-            line = self.lines.get(name)
-            if line:
-                self.heads.add((line.minKey(), name))
+    def open(self, name: str) -> bool:
+        """Have a parked line take part again; whether it does."""
+        if self.parked.pop(name, None) is None:
+            return False
+        line = self.lines.get(name)
+        if line:
+            self.heads.add((line.minKey(), name))
+        return bool(line)
 
     def has(self, name: str, key: tuple[int, int, int]) -> int | None:
         """The token of an entry; None without."""

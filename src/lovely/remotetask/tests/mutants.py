@@ -169,6 +169,21 @@ def no_width():
 
 
 @mutant
+def slots_wake_nobody():
+    """Slots are given back, and who waits for them is not told."""
+    with edited(clerk.Clerk, "trim", ("opened = self.wake(name) or opened", "pass")):
+        yield
+
+
+@mutant
+def who_is_refused_wakes_nobody():
+    """A line that was woken and finds another limit reached keeps the slot from others."""
+    with edited(clerk.Clerk, "claim", ("if name not in taking.kept:", "if False:")), \
+            mock.patch.object(clerk.Clerk, "wake_some", lambda *args: ""):
+        yield
+
+
+@mutant
 def slots_of_the_living():
     """Slots of a limit are given back with the claims of which nobody knows."""
     def trim(self, lease, lines):

@@ -69,7 +69,7 @@ class Rates(ServiceCase):
             return books.claim(lease, Want(1, 1))
 
     def set_limit(self, service):
-        service.setLimit("task:other", 1)
+        service.setLimit("task:rated", rate="1/10s")
 
     def open_what_is_due(self, service):
         with Clerk(service, self.early + 20_000_000) as books:

@@ -97,13 +97,18 @@ class Tasks:
         return input
 
     def slow(self, input, context):
-        with ExitStack() as stack:
-            for name, width in context.service.getJob(context.jobid).locks:
-                stack.enter_context(self.at_most(width, f"lock {name}", context))
+        with self.with_locks(context):
             self.rest(0.3)
             self.effect(context)
             context.progress(1, 2, "half")
             self.rest(0.3)
+
+    @contextmanager
+    def with_locks(self, context):
+        with ExitStack() as stack:
+            for name, width in context.service.getJob(context.jobid).locks:
+                stack.enter_context(self.at_most(width, f"lock {name}", context))
+            yield
 
     def shared(self, input, context):
         root = context.service._p_jar.root()
@@ -142,7 +147,7 @@ class Tasks:
             self.effect(context)
 
     def capped(self, input, context):
-        with self.at_most(2, "task capped", context):
+        with self.at_most(2, "task capped", context), self.with_locks(context):
             self.rest(0.2)
             self.effect(context)
 
@@ -283,7 +288,11 @@ class User:
         added.append(service.add(task, input, **options))
 
     def add_with_lock(self, service, added):
-        added.extend(service.addMany("slow", range(2), locks=("invoice",)))
+        """Each with its lock, or two, and some under a cap besides."""
+        task = self.random.choice(("slow", "slow", "capped"))
+        for _ in range(2 if task == "slow" else 3):
+            locks = self.random.choice((("invoice",), ("invoice", "b"), ("b",), ("c",)))
+            added.extend(service.addMany(task, range(2), locks=locks))
 
     def add_once(self, service, added):
         """The same key until it is answered, whatever was lost before."""

@@ -9,7 +9,7 @@ import transaction
 from BTrees.OOBTree import OOBTree
 from zope.component.testing import setUp, tearDown
 
-from lovely.remotetask import lifecycle, presence, processor, settings
+from lovely.remotetask import clerk, lifecycle, presence, processor, settings
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.processor import MultiProcessor
 from lovely.remotetask.runtime import rescue, solo
@@ -101,6 +101,8 @@ class Play:
         self.hosts = [Host("alpha", "boot 1"), Host("beta", "boot 2")]
         if self.random.random() < 0.6:
             self.hosts = self.hosts[:1]
+        # How many waiting lines are dealt with at a time: few, to see each forgotten one.
+        self.few = self.random.choice(((1, 0), (2, 1), (clerk.PARKED, clerk.OPENED)))
         self.skews = [0.0]
         self.world.misjudged = self._misjudged
         self.workers = []
@@ -134,7 +136,9 @@ class Play:
         system = System(world)
         with self._replaced(
                 *((presence, name, getattr(system, name))
-                  for name in ("here", "mark_of", "proven"))), installed(world):
+                  for name in ("here", "mark_of", "proven")),
+                (clerk, "PARKED", self.few[0]), (clerk, "OPENED", self.few[1]),
+        ), installed(world):
             setUp()
             try:
                 yield
