@@ -162,10 +162,12 @@ def main():
     parser = measure.arguments(__doc__)
     parser.add_argument("--storage", choices=servers.NAMES, action="append",
                         help="only these; all by default")
+    parser.add_argument("--jobs", type=int, default=1_500, metavar="NUMBER",
+                        help="of each drain (1,500): of few, the start takes a part")
     options = parser.parse_args()
     measure.quiet()
     measure.end_tidily()
-    number, count = (2, 200) if options.brief else (5, 1_500)
+    number, count = (2, 200) if options.brief else (5, options.jobs)
     report = measure.Report("Storages", options)
     for name in options.storage or servers.NAMES:
         with tempfile.TemporaryDirectory(prefix="remotetask-bench-") as directory, \
