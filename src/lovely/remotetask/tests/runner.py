@@ -26,8 +26,8 @@ SKIPPED_BY_CHILDREN = "REMOTETASK_TESTS_SKIPPED"
 
 
 #: Modules that run in processes of their own under a plain --all, the longest first.
-LONG = ("chaos", "pages", "openapi", "simulation", "model", "engines", "workers", "library",
-        "cluster", "fuzz", "http_manual", "cli_processes", "waiting", "benchmarks")
+LONG = ("simulation", "benchmarks", "chaos", "workers", "library", "engines", "pages",
+        "openapi", "cluster", "cli_processes", "waiting", "fuzz", "http_manual", "model")
 #: Half of what the fast selection takes, and half of what is left of all.
 HALF = ("runtime", "cli", "simulation", "faults", "upgrade", "undo", "interleavings")
 SIDE_BY_SIDE = {"fast": 2, "all": 3}
