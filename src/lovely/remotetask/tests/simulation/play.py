@@ -9,7 +9,8 @@ import transaction
 from BTrees.OOBTree import OOBTree
 from zope.component.testing import setUp, tearDown
 
-from lovely.remotetask import clerk, lifecycle, presence, processor, settings
+from lovely.remotetask import (
+    clerk, lifecycle, limits, presence, processor, settings)
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.processor import MultiProcessor
 from lovely.remotetask.runtime import rescue, solo
@@ -300,6 +301,21 @@ class Play:
             found[job.status] += 1
         if counts != found:
             self.world.violation(f"counts say {counts}, there are {found}")
+        self.look_at_limits(service)
+
+    def look_at_limits(self, service):
+        """Where a limit has room for the next that waits, someone may find one that does."""
+        taking_part = {name for shard in service.shards
+                       for line, entries in shard.queue.lines.items()
+                       if entries and line not in shard.queue.parked
+                       for name in limits.names_of(line)}
+        for name in service.caps.names_waited_for():
+            *_, shard, line = next(service.caps.waiting(name))
+            width = next(each.width for each in service.limitsOf(line)
+                         if each.name == name)
+            if line in service.shards[shard].queue.parked and name not in taking_part \
+                    and sum(service.caps.taken(name).values()) < width:
+                self.world.violation(f"limit {name} has room, and lines wait for it")
 
     # -- the end
 
