@@ -475,6 +475,8 @@ class Verdict(NamedTuple):
         errors += [f"job {id} took effect {number} times, it is {status.get(id)}, started "
                    f"{jobs[id].startedCount if id in jobs else 0} times"
                    for id, number in effects.items() if number > 1]
+        charges = [f"job {id} was charged: {each.kind}: {each.text}\n{each.traceback}"
+                   for id, job in jobs.items() if job.failures for each in job.attempts]
         return cls(
             acknowledged=len(acknowledged), present=len(jobs), completed=len(done),
             recovered=len(jobs.keys() - acknowledged),
@@ -489,7 +491,7 @@ class Verdict(NamedTuple):
             unbalanced=(sum(each["balance"] for each in accounts) != 0)
             + (sum(each["moves"] for each in accounts) != 2 * transfers)
             + (desk.ledger["counter"]["value"] != counted),
-            texts=tuple((faults + errors)[:10]))
+            texts=tuple((faults + errors + charges)[:10]))
 
 
 # What a request raises when its answer is lost.
