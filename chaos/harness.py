@@ -475,7 +475,7 @@ class Verdict(NamedTuple):
         errors += [f"job {id} took effect {number} times, it is {status.get(id)}, started "
                    f"{jobs[id].startedCount if id in jobs else 0} times"
                    for id, number in effects.items() if number > 1]
-        charges = [f"job {id} was charged: {each.kind}: {each.text}\n{each.traceback}"
+        charges = [f"job {id} was charged: {each.kind}: {each.error}\n{each.traceback}"
                    for id, job in jobs.items() if job.failures for each in job.attempts]
         return cls(
             acknowledged=len(acknowledged), present=len(jobs), completed=len(done),
