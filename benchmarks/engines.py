@@ -49,9 +49,19 @@ def grouped(input):
     write(input)
 
 
+@task("benchmarks.apart")
+def apart(input):
+    """Each effect in an object of its own: they do not conflict."""
+    scatter(input)
+
+
 @task("benchmarks.scattered", group=50)
 def scattered(input):
-    """In groups, and each effect in an object of its own."""
+    """The same, with others in one transaction."""
+    scatter(input)
+
+
+def scatter(input):
     found = context()
     effects = found.service._p_jar.root()["effects"]
     effects[found.jobid % SPREAD][found.jobid] = input["number"]

@@ -79,7 +79,7 @@ def add(uri, count):
         for attempt in manager.attempts(50):
             with attempt:
                 conflicts += 1
-                connection.root()["tasks"].add("benchmarks.effect", {"number": number})
+                connection.root()["tasks"].add("benchmarks.apart", {"number": number})
         conflicts -= 1
     say(added=count, conflicts=conflicts)
     manager.abort()
@@ -144,7 +144,7 @@ def meeting(bench, uri, count):
             answers = [each.end() for each in adding]
             found["adders"] = sum(each["conflicts"] for each in answers) / count
         else:
-            bench.bulk(count, "benchmarks.effect", "tasks")
+            bench.bulk(count, "benchmarks.apart", "tasks")
         finished(bench, count)
         answers = [each.end() for each in workers]
         found["adding" if adders else "drain"] = sum(

@@ -449,7 +449,8 @@ class Verdict(NamedTuple):
     missing: int        # completed without effect
     unearned: int       # effects of jobs that are there and not completed
     false_errors: int   # jobs in error
-    charged: int        # jobs with a failed attempt on their account
+    charged: int        # jobs with a failed attempt on their account, but for those
+    conflicted: int     # that have met one another too often
     orphaned: int       # what `check` finds, and leases that nobody has
     unbalanced: int     # accounts off, moves off, counter off
     texts: tuple
@@ -475,8 +476,10 @@ class Verdict(NamedTuple):
         errors += [f"job {id} took effect {number} times, it is {status.get(id)}, started "
                    f"{jobs[id].startedCount if id in jobs else 0} times"
                    for id, number in effects.items() if number > 1]
+        blamed = [id for id, job in jobs.items() if job.failures and not all(
+            each.kind.endswith("ConflictError") for each in job.attempts)]
         charges = [f"job {id} was charged: {each.kind}: {each.error}\n{each.traceback}"
-                   for id, job in jobs.items() if job.failures for each in job.attempts]
+                   for id in blamed for each in jobs[id].attempts]
         return cls(
             acknowledged=len(acknowledged), present=len(jobs), completed=len(done),
             recovered=len(jobs.keys() - acknowledged),
@@ -486,7 +489,8 @@ class Verdict(NamedTuple):
             missing=len([id for id in done if not effects.get(id)]),
             unearned=len([id for id in effects if id in jobs and id not in done]),
             false_errors=len(errors),
-            charged=sum(bool(job.failures) for job in jobs.values()),
+            charged=len(blamed),
+            conflicted=sum(bool(job.failures) for job in jobs.values()) - len(blamed),
             orphaned=len(faults),
             unbalanced=(sum(each["balance"] for each in accounts) != 0)
             + (sum(each["moves"] for each in accounts) != 2 * transfers)
@@ -539,6 +543,8 @@ class Report:
         self.add("charged with an attempt", verdict.charged,
                  "" if charged is None else str(charged),
                  None if charged is None else verdict.charged <= charged)
+        if verdict.conflicted:
+            self.add("charged after five conflicts", verdict.conflicted)
         if any(kept is False for _, _, _, kept in self.rows):
             self.texts.extend(verdict.texts)
 
