@@ -79,13 +79,18 @@ def _faults_of_queue(service, queue, held):
             yield f"line {in_log(line)} is not found by its first job"
 
 
+def limits_taking_part(service) -> set[str]:
+    """The names of the limits of all lines that a claim looks at."""
+    return {name for shard in service.shards
+            for line, entries in shard.queue.lines.items()
+            if entries and line not in shard.queue.parked
+            for name in limits.names_of(line)}
+
+
 def _faults_of_limits(service):
     """Slots that nobody holds any more, and lines that nobody would open."""
     caps, waiting = service.caps, set()
-    taking_part = {name for shard in service.shards
-                   for line, entries in shard.queue.lines.items()
-                   if entries and line not in shard.queue.parked
-                   for name in limits.names_of(line)}
+    taking_part = limits_taking_part(service)
     for name, holders, number in caps.items():
         waiting.update((shard, line) for _, _, shard, line in caps.waiting(name))
         for lease_name, slots in holders.items():

@@ -9,8 +9,7 @@ import transaction
 from BTrees.OOBTree import OOBTree
 from zope.component.testing import setUp, tearDown
 
-from lovely.remotetask import (
-    clerk, lifecycle, limits, presence, processor, settings)
+from lovely.remotetask import audit, clerk, lifecycle, presence, processor, settings
 from lovely.remotetask.job import CronJob
 from lovely.remotetask.processor import MultiProcessor
 from lovely.remotetask.runtime import rescue, solo
@@ -305,10 +304,7 @@ class Play:
 
     def look_at_limits(self, service):
         """Where a limit has room for the next that waits, someone may find one that does."""
-        taking_part = {name for shard in service.shards
-                       for line, entries in shard.queue.lines.items()
-                       if entries and line not in shard.queue.parked
-                       for name in limits.names_of(line)}
+        taking_part = audit.limits_taking_part(service)
         for name in service.caps.names_waited_for():
             *_, shard, line = next(service.caps.waiting(name))
             width = next(each.width for each in service.limitsOf(line)
