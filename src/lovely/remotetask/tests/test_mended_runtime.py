@@ -239,8 +239,8 @@ class Ending(ServiceCase):
         self.wait_status(jobid)
 
 
-class Beginnings(ServiceCase):
-    """The storage is away when a thread begins."""
+class Stumbling(ServiceCase):
+    """Who stumbles tries again at once."""
 
     settings = {"retain_interval": 3600}
 
@@ -249,6 +249,13 @@ class Beginnings(ServiceCase):
         short = mock.patch.object(dispatcher, "STUMBLE_SECONDS", 0.01)
         short.start()
         self.addCleanup(short.stop)
+
+
+class Beginnings(Stumbling):
+    """The storage is away when a thread begins."""
+
+    def setUp(self):
+        super().setUp()
         self.task("fine", lambda input: input)
 
     def refuse(self, method, thread, error, times=3):
@@ -305,17 +312,13 @@ class Beginnings(ServiceCase):
         self.assertIsInstance(processor.failed(), StorageClosed)
 
 
-class Moved(ServiceCase):
+class Moved(Stumbling):
     """A service gets another name, or none, while it works."""
 
     stuck = True
-    settings = {"retain_interval": 3600}
 
     def setUp(self):
         super().setUp()
-        short = mock.patch.object(dispatcher, "STUMBLE_SECONDS", 0.01)
-        short.start()
-        self.addCleanup(short.stop)
         self.gate = Gate(self)
 
     def close_database(self):
