@@ -3,8 +3,8 @@
 A worker takes slots of a limit, not one per job: with one slot of a lane it may claim
 many of its jobs, and runs one at a time.  Taking, giving back and waiting write the
 same key, so of two that meet there one is told to look again; nothing here resolves
-conflicts.  There may be as many lines as jobs, if each has a lock of its own: of those that wait,
-some at a time take part again.
+conflicts.  There may be as many lines as jobs, if each has a lock of its own: of those
+that wait, some at a time take part again.
 """
 import random
 from collections.abc import Collection, Iterator
