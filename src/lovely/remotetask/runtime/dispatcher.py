@@ -257,6 +257,7 @@ class Dispatcher:
         try:
             return self.look()
         except Exception as error:
+            SOLO.tell(self, False)
             if storage_closed(self.db):
                 self.give_up(error)
             if self.failed is not None:
@@ -341,6 +342,13 @@ class Dispatcher:
         with self.lock:
             return bool(self.ahead) or any(
                 worker.claim is not None for worker in self.workers)
+
+    def has_suspect(self) -> bool:
+        """Whether one of these is a job whose process has died before."""
+        with self.lock:
+            claims = self.ahead + [claim for worker in self.workers
+                                   for claim in worker.claims]
+            return any(claim.line.startswith(SUSPECT) for claim in claims)
 
     def _wanted(self, room: str = ANY) -> Want:
         """What to claim.  room: what the other dispatchers of the process leave.

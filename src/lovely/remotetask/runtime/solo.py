@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lovely.remotetask.runtime.dispatcher import Dispatcher
 
 # What a dispatcher may claim.
-ANY = "any"              # it is the only one here: as it sees fit
+ANY = "any"              # it is the only one here: as it sees fit, a suspect as well
 SHARED = "shared"        # no suspect: others may have something in hand
 ALONE = "alone"          # one suspect: nobody has
 NOTHING = "nothing"      # another one is to be alone
@@ -59,13 +59,19 @@ class Solo:
         return answer
 
     def tell(self, dispatcher: "Dispatcher", suspects: bool) -> None:
-        """The claim was made; suspects: some that it takes still wait."""
+        """The claim was made, or failed; suspects: some that it takes still wait."""
+        call: list[Dispatcher] = []
         with self.lock:
             self.claiming.discard(dispatcher)
             if not suspects:
                 self.waiting.pop(dispatcher, None)
             elif len(self.members) > 1:
                 self.waiting.setdefault(dispatcher, time.monotonic())
+            if self.alone is not None and self.alone[0] is dispatcher \
+                    and not dispatcher.has_suspect():
+                self.alone, call = None, [*self.members - {dispatcher}]
+        for each in call:
+            each.bell.ring()
 
     def _answer(self, dispatcher: "Dispatcher", now: float
                 ) -> "tuple[str, list[Dispatcher]]":
@@ -80,6 +86,8 @@ class Solo:
                 return NOTHING, call
         others = self.members - {dispatcher}
         if not others:
+            if self.alone is None:  # another one may enter before `tell`, and after it
+                self.alone = dispatcher, now
             return ANY, call
         if dispatcher in self.waiting:
             since = self.waiting[dispatcher]

@@ -7,6 +7,7 @@ import transaction
 from lovely.remotetask import processor
 from lovely.remotetask.clerk import Want
 from lovely.remotetask.runtime import solo
+from lovely.remotetask.runtime.wakeup import Bell
 from lovely.remotetask.service import TaskService
 from lovely.remotetask.tests.support import Gate, ServiceCase
 
@@ -108,6 +109,38 @@ class TwoServices(ServiceCase):
         self.wait_for(lambda: self.other.getStatus(next) == "completed")
         self.wait_status(jobid)
 
+    def test_who_starts_later_begins_nothing_either(self):
+        jobid = self.suspect()
+        self.start(self.service)
+        self.gate.arrival()
+        next = self.to_other("quick")
+        self.start(self.other)
+        self.wait_looks(self.other)
+        self.assertEqual(self.other.getStatus(next), "queued")
+        self.gate.open()
+        self.wait_for(lambda: self.other.getStatus(next) == "completed")
+        self.wait_status(jobid)
+
+    def test_who_stumbles_keeps_nobody_waiting(self):
+        """The only service of a process fails at each look; another one starts."""
+        failed, oid = Gate(self), self.service._p_oid
+        dispatch = TaskService.dispatch
+
+        def dispatched(service, *args, **options):
+            if service._p_oid == oid:
+                failed(None)
+                raise ValueError("a service that is broken")
+            return dispatch(service, *args, **options)
+
+        with self.assertLogs("lovely.remotetask", "ERROR"), \
+                mock.patch.object(TaskService, "dispatch", dispatched):
+            failed.open()
+            self.start(self.service)
+            failed.arrival()
+            next = self.to_other("quick")
+            self.start(self.other)
+            self.wait_for(lambda: self.other.getStatus(next) == "completed")
+
     def test_who_waits_for_too_long_lets_the_others_work(self):
         patience = mock.patch.object(solo, "PATIENCE_SECONDS", 0.0)
         patience.start()
@@ -152,3 +185,50 @@ class TwoServices(ServiceCase):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class Dispatcher:
+    """What the agreement asks a dispatcher."""
+
+    def __init__(self, solo, suspect=False, busy=False):
+        self.bell, self.suspect, self.busy = Bell(), suspect, busy
+        solo.enter(self)
+
+    def has_in_hand(self):
+        return self.busy or self.suspect
+
+    def has_suspect(self):
+        return self.suspect
+
+
+class Agreement(unittest.TestCase):
+
+    def setUp(self):
+        self.solo = solo.Solo()
+        self.first = Dispatcher(self.solo)
+        self.assertEqual(self.solo.ask(self.first), solo.ANY)
+        self.second = Dispatcher(self.solo)     # while the first one claims
+        self.assertEqual(self.solo.ask(self.second), solo.NOTHING)
+
+    def test_the_first_one_took_a_suspect(self):
+        self.first.suspect = True
+        self.solo.tell(self.first, False)
+        self.assertEqual(self.solo.ask(self.second), solo.NOTHING)
+        self.first.suspect = False
+        self.assertEqual(self.solo.ask(self.first), solo.SHARED)
+        self.assertTrue(self.second.bell.rings)
+        self.assertEqual(self.solo.ask(self.second), solo.SHARED)
+
+    def test_the_first_one_took_none_and_calls(self):
+        self.first.busy = True
+        rings = self.second.bell.rings
+        self.solo.tell(self.first, False)
+        self.assertGreater(self.second.bell.rings, rings)
+        self.assertEqual(self.solo.ask(self.second), solo.SHARED)
+
+    def test_what_is_taken_alone_was_no_suspect(self):
+        self.solo.tell(self.first, True)
+        self.assertEqual(self.solo.ask(self.first), solo.ALONE)
+        self.first.busy = True                  # somebody else was quicker
+        self.solo.tell(self.first, False)
+        self.assertEqual(self.solo.ask(self.second), solo.SHARED)
