@@ -49,6 +49,7 @@ RETURN_SECONDS = 0.5  # after so long in one job, what was claimed ahead goes ba
 RESCUE_SECONDS = 1.0
 PRUNE_SECONDS = 0.1   # rest between two batches: adders that meet one must repeat
 STUMBLE_SECONDS = 1.0
+PARTING_SECONDS = 2.0  # at the end, for threads without work to close what they have open
 WORKER_PREFIX = "remotetask-worker."
 
 
@@ -128,6 +129,7 @@ class Dispatcher:
         self.lock = threading.Condition()   # guards what follows
         self.ahead: list[Claim] = []        # claimed, not begun; most urgent first
         self.workers: list[Worker] = []
+        self.manned: list[Worker] = []      # whose threads have not ended, but for a few
         self.finished: deque[tuple[float, Outcome]] = deque()
         self.low: int | None = None         # so few ahead: claim others
         self.mean: float | None = None      # seconds a job takes, of late
@@ -178,6 +180,7 @@ class Dispatcher:
             self.closed.set()
             with self.lock:
                 self.lock.notify_all()
+            self._see_off()
             self.listener.detach()
             SOLO.leave(self)
             self.attendance.end()
@@ -185,6 +188,14 @@ class Dispatcher:
                 self.publication.abort()
                 self.publication.connection.close()
             log.debug("dispatcher %s of %s ends", self.name, "/".join(self.path))
+
+    def _see_off(self) -> None:
+        """Wait until the threads that have nothing in hand have closed their connections:
+        the database is closed next, and Python ends; SQLite would crash then."""
+        until = time.monotonic() + PARTING_SECONDS
+        for worker in self.manned:
+            if worker.claim is None and not worker.abandoned:
+                worker.thread.join(max(0.0, until - time.monotonic()))
 
     def stop(self, grace: float | None = None) -> None:
         """Take no other job; let those in hand run for *grace* seconds, then hand
@@ -457,6 +468,8 @@ class Dispatcher:
             worker = Worker(self, self.number)
             worker.thread.start()
             self.workers.append(worker)
+            self.manned = [each for each in self.manned if each.thread.is_alive()]
+            self.manned.append(worker)
             idle += 1
 
     def _running(self) -> list[tuple[Worker, Claim, JobContext]]:

@@ -215,6 +215,30 @@ class Ending(ServiceCase):
         self.look()
         self.assertEqual(self.job(jobid).reason, "handed back")
 
+    def test_a_thread_closes_its_connection_before_the_end(self):
+        """The database is closed next: SQLite crashed with a thread still in it."""
+        closing = Gate(self)
+        self.addCleanup(closing.open)
+        self.task("quick", lambda input: input)
+        self.wait_status_of_first()
+        [worker] = self.processor().dispatcher.workers
+        abort, join = publication.Publication.abort, worker.thread.join
+
+        def slowly(this):
+            if threading.current_thread() is worker.thread:
+                closing()
+            abort(this)
+
+        def joined(timeout):
+            closing.arrival()
+            closing.open()
+            join(timeout)
+
+        with mock.patch.object(publication.Publication, "abort", slowly), \
+                mock.patch.object(worker.thread, "join", joined):
+            self.assertEqual(processor.stop_all(self.db), [])
+        self.assertFalse(worker.thread.is_alive())
+
     def test_a_removed_service_ends_with_one_line(self):
         self.task("quick", lambda input: input)
         self.wait_status_of_first()
