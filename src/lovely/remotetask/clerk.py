@@ -110,7 +110,7 @@ class Want(NamedTuple):
     alone: nothing is in hand; None: suspects, which want that, are not waited for.
     strays: {shard that nobody seems to look after: what waits there}.  filter: which
     jobs; passed: {(shard, line, priority): key up to which none of them is there}, kept
-    between claims.
+    between claims.  help: also take out of the shards of others.
     """
 
     wanted: int = 0
@@ -122,6 +122,7 @@ class Want(NamedTuple):
     strays: Mapping[int, object] = {}
     filter: Filter = ALL_JOBS
     passed: dict[tuple[int, str, int], int] = {}
+    help: bool = True
 
 
 class Clerk:
@@ -134,6 +135,7 @@ class Clerk:
 
     suspects = False  # whether a claim has met some
     looking = False   # whether it has looked at as many as it may, and there are more
+    elsewhere = False  # whether others have what it could take, or it has taken that
     opened = False    # whether lines take part again that it has not looked at
 
     def __init__(self, service, now: int, base: int | None = None,
@@ -491,6 +493,7 @@ class Clerk:
         self.suspects = taking.has_suspects()
         claims = taking.suspect() if self.suspects and want.alone is not None \
             else taking.all()
+        self.elsewhere = taking.elsewhere
         self.looking = taking.looks <= 0 or taking.parked >= PARKED
         for name in taking.met:
             if name not in taking.kept:
@@ -775,6 +778,7 @@ class Taking:
         self.struck: dict[tuple[int, str], list[int]] = {}
         self.full: list[tuple[int, str]] = []  # lines to park
         self.parked = 0          # lines, up to now
+        self.elsewhere = False   # see Clerk
         # Limits of lines that were taken of or set aside: others that wait for them may
         # be next; and those of lines that stay as they are, and are the next.
         self.waited_for = clerk.service.caps.anybody_waits()
@@ -796,10 +800,14 @@ class Taking:
         # unless more waits there than they can have in hand.
         if claims or not any(map(_is_long, others)):
             self.left = min(self.left, max(0, self.want.free - len(claims)))
-        if self.left:
+        if self.left and not self.want.help:
+            self.elsewhere = any(shard.queue for shard in others)
+        elif self.left:
             helpers = max(1, len(self.service.leases.workers()) - 1)
             self.scatter = max(SCATTER, SPACES * self.left) * helpers
-            claims += self._from(others)
+            found = self._from(others)
+            self.elsewhere = bool(found)
+            claims += found
         return claims
 
     def has_suspects(self) -> bool:
@@ -1035,6 +1043,7 @@ class Round(NamedTuple):
     settings: Settings
     suspects: bool = False    # there were some that this worker takes
     looking: bool = False     # not all that waits was looked at
+    elsewhere: bool = False   # others have what could be taken, or was taken
 
 
 def unfolded(service) -> tuple[dict[int, None], list[tuple[int, int]]]:

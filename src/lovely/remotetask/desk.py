@@ -87,7 +87,7 @@ class Desk:
             or any(len(shard.queue.inbox) for shard in books.shards),
             self._due_in(now, books.shards), self._strays(now, home),
             self.watched(name), home is not None, self.effectiveSettings(), books.suspects,
-            books.looking)
+            books.looking, books.elsewhere)
 
     def _keep_house(self, now):
         """Give back what the dead held, and see how many share the work."""

@@ -15,7 +15,8 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from ZODB.DB import DB
@@ -32,6 +33,7 @@ from lovely.remotetask.runtime.context import JobContext
 from lovely.remotetask.runtime.publication import (
     Outcome, Publication, elsewhere, is_outage, storage_closed)
 from lovely.remotetask.runtime.solo import ANY, IMPATIENT, NOTHING, SHARED, SOLO
+from lovely.remotetask.runtime.turns import Turns, turns_for
 from lovely.remotetask.runtime.wakeup import Bell, InvalidationListener, listen
 from lovely.remotetask.settings import Settings
 
@@ -141,6 +143,8 @@ class Dispatcher:
         # Not all others come at once to where one worker is slow.
         self.patience = STRAY_SECONDS * random.uniform(1, 5)
         self.strays: dict[int, tuple[object, float]] = {}  # shard -> what waits, since
+        self.turns: Turns | None = None     # where those who share the work need them
+        self._shares = self._helps = False  # others are at home; is to help them
         self.conflict_tries = 5
         self.conflicts = 0                  # in all, for who asks
         self.done_count = self._told = 0    # _told: of how many others know
@@ -187,6 +191,8 @@ class Dispatcher:
             if self._connected:
                 self.publication.abort()
                 self.publication.connection.close()
+            if self.turns is not None:
+                self.turns.close()
             log.debug("dispatcher %s of %s ends", self.name, "/".join(self.path))
 
     def _see_off(self) -> None:
@@ -258,6 +264,8 @@ class Dispatcher:
         listen(self.db, service._p_oid, self.bell)
         self._settings: Settings = service.effectiveSettings()
         self.conflict_tries = self._settings.conflict_tries
+        if self.turns is None:
+            self.turns = turns_for(self.db, self._oid)
         watched = service.watched(self.name)
         self.publication.abort()
         if not rescue.exclusive(self.db):
@@ -311,6 +319,7 @@ class Dispatcher:
             return self._wind_up(now)
         unstarted = self._overtaken(now)
         want = self._wanted(NOTHING if self.state else SOLO.ask(self))
+        want = want._replace(help=self._helps or not self._takes_turns())
         with self.lock:
             in_hand = [(claim.id, claim.token)
                        for worker in self.workers for claim in worker.claims]
@@ -321,6 +330,7 @@ class Dispatcher:
                 or any(each.status in lifecycle.WAITING for each in finished)
                 or self._idle_slots(want.lines))
         rescuing = now - self._rescued >= RESCUE_SECONDS
+        self.publication.turn = self._turn(want)
         round: Round = self.publication.transact(
             "dispatch", self.name, finished=finished, fold=stale, want=want,
             unstarted=unstarted, in_hand=in_hand, known=known, rescuing=rescuing)
@@ -342,11 +352,24 @@ class Dispatcher:
         if round.looking:  # what was passed over is of use as long as it goes on
             self._passed_since = now
         self._note_strays(round.strays, now)
+        self._shares = round.shared
+        called = round.elsewhere and not want.help
+        self._helps = round.elsewhere
         self.listener.watched = round.watched
         self._stop_those(round.gone, now)
         self._end_overdue(now)
         self._prune(now)
-        return self._nap(now, round)
+        return 0.0 if called else self._nap(now, round)
+
+    def _turn(self, want: Want) -> Callable[[], AbstractContextManager[object]]:
+        """What a round with that wish has to wait for: see `turns`."""
+        if self.turns is None or not self._takes_turns():
+            return nullcontext
+        return partial(self.turns.take, alone=bool(want.strays) or (
+            want.help and want.wanted > 0))
+
+    def _takes_turns(self) -> bool:
+        return self.turns is not None and self._shares
 
     def has_in_hand(self) -> bool:
         """Whether a job runs here, or was claimed to be run."""

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -140,6 +140,7 @@ class Publication:
     """
 
     conflicts = 0  # transactions of `transact` that were repeated
+    turn: Callable[[], AbstractContextManager[Any]] = nullcontext  # for each try
     committing = False        # whether the last call of `transact` came to its commit
     oid: bytes | None = None  # of the service, where it is not at its path any more
 
@@ -197,20 +198,24 @@ class Publication:
         while True:
             self.committing = False
             try:
-                result = getattr(self.begin(verb), verb)(*args, **kwargs)
-                self.committing = True
-                self.manager.commit()
-                return result
+                with self.turn():
+                    return self._try(verb, *args, **kwargs)
             except TransientError:
-                self.abort()
                 tries += 1
                 self.conflicts += 1
                 self.stopping.wait(min(conflict_pause(tries), LONGEST_PAUSE))
                 if tries > 200 and self.stopping.is_set():
                     raise
-            except BaseException:
-                self.abort()
-                raise
+
+    def _try(self, verb: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            result = getattr(self.begin(verb), verb)(*args, **kwargs)
+            self.committing = True
+            self.manager.commit()
+            return result
+        except BaseException:
+            self.abort()
+            raise
 
     # -- one attempt
 

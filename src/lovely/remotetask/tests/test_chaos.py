@@ -93,6 +93,11 @@ class ShortForms(unittest.TestCase):
         self.assertLessEqual(rows["at once under a cap of 2"], 2)
         self.assertEqual(rows["at once with one lock"], 1)
 
+    def test_many_on_one_hot_queue(self):
+        rows = self.run_it("hot", "postgresql")
+        self.nothing_lost(rows)
+        self.assertLess(rows["conflicts a job claimed"], 0.1)
+
     def test_disks_that_fail(self):
         for storage in ("file", "zeo", "sqlite"):
             with self.subTest(storage):

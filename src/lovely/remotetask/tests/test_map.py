@@ -71,6 +71,7 @@ FLOORS = {
         "runtime": "what runs and is never stored",
         "runtime.watch": "hears of commits where the storage does not tell: RelStorage",
         "runtime.engine": "what a database should be told better",
+        "runtime.turns": "dispatchers take turns where commits wait in a circle",
         "runtime.wakeup": "the bell between those who bring work and who wait",
         "runtime.frames": "what surrounds an attempt: its site and its principal",
         "runtime.context": "what an attempt tells its task, and its task of the work",
