@@ -55,21 +55,65 @@ def cautions(db: DB) -> list[str]:
 
 
 def mend(db: DB) -> None:
-    """Have the SQLite connections of RelStorage forget what could not be committed.
+    """Have RelStorage 4.3 forget what was not committed: see decisions.txt.
 
-    When a COMMIT fails (the disk is full, or broken) SQLite undoes the transaction by
-    itself.  RelStorage 4.3 sees none to roll back then, and leaves what it was to store
-    in a temporary table of the connection: the next commit would store that too.
+    For its classes, once in a process: whoever writes to SQLite needs it.
     """
-    if type(watch.adapter_of(db)).__name__ != "Sqlite3Adapter":
+    adapter = watch.adapter_of(db)
+    if adapter is None:
         return
+    try:
+        with _lock:
+            _mend_cache()
+            if type(adapter).__name__ == "Sqlite3Adapter":
+                _mend_sqlite()
+    except (ImportError, AttributeError) as error:  # another release than is known here
+        log.warning("RelStorage is not as it was in 4.3, and is left as it is: %s",
+                    in_log(error))
+
+
+def _mend_cache() -> None:
+    """After an inconsistency RelStorage starts its index of what has changed anew, and
+    keeps the states it has cached: what was changed meanwhile stays old."""
+    from relstorage.cache.storage_cache import StorageCache
+
+    reset = StorageCache._reset
+
+    def reset_and_forget(self: Any, message: Any = None) -> None:
+        self.cache.flush_all()
+        reset(self, message)
+
+    if reset.__name__ != reset_and_forget.__name__:
+        StorageCache._reset = reset_and_forget
+
+
+def _mend_sqlite() -> None:
+    """A connection to SQLite keeps what it is to store in a temporary table, until its
+    transaction is rolled back.
+
+    RelStorage sees nothing to roll back before the database is locked, when the
+    transaction loses against another, and none after a COMMIT has failed (the disk is
+    full, or broken), which SQLite undoes by itself.  The next commit on that connection
+    would store what was left there, or fail over it.
+    """
+    import sqlite3
+
     from relstorage.adapters.sqlite.drivers import Connection
 
-    commit = Connection.commit
+    if hasattr(Connection, "has_stored"):
+        return
+    commit, rollback = Connection.commit, Connection.rollback
+    store = Connection.return_to_repeatable_read
+    begun = sqlite3.Connection.in_transaction
 
-    def commit_or_forget(self: Any) -> None:
+    def stores(self: Any) -> None:
+        self.has_stored = True
+        store(self)
+
+    def commits(self: Any) -> None:
         try:
             commit(self)
+            self.has_stored = False
         except BaseException:
             try:
                 self.rollback()  # which empties the temporary tables
@@ -77,8 +121,16 @@ def mend(db: DB) -> None:
                 self.close()     # it is replaced by another
             raise
 
-    if commit.__name__ != commit_or_forget.__name__:
-        Connection.commit = commit_or_forget
+    def rolls_back(self: Any) -> None:
+        rollback(self)
+        self.has_stored = False
+
+    Connection.has_stored = False
+    Connection.return_to_repeatable_read = stores
+    Connection.commit, Connection.rollback = commits, rolls_back
+    # RelStorage asks this before it rolls back.
+    Connection.in_transaction = property(
+        lambda self: self.has_stored or begun.__get__(self))
 
 
 def _ask(adapter: Any, question: str) -> Any:

@@ -10,7 +10,7 @@ from ZODB.DB import DB
 from zope.interface import implementer
 
 from lovely.remotetask.interfaces import IWakeup
-from lovely.remotetask.runtime import watch
+from lovely.remotetask.runtime import engine, watch
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def ring_after_commit(service: Persistent) -> None:
         present.data(service)
     except KeyError:
         present.set_data(service, True)
+        engine.mend(jar.db())
         present.addAfterCommitHook(_after_commit, (jar.db(), service._p_oid))
 
 

@@ -5,7 +5,7 @@ import resource
 import shutil
 import tempfile
 import unittest
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from unittest import mock
 
 import transaction
@@ -14,10 +14,11 @@ from persistent.mapping import PersistentMapping
 from ZEO.ClientStorage import ClientStorage
 from ZODB.config import databaseFromString
 from ZODB.MappingStorage import MappingStorage
+from ZODB.POSException import ReadConflictError
 
 from lovely.remotetask import TaskService, processor
 from lovely.remotetask.cli import databases
-from lovely.remotetask.runtime import engine
+from lovely.remotetask.runtime import engine, wakeup
 from lovely.remotetask.tests import servers
 from lovely.remotetask.tests.support import Lines
 
@@ -78,6 +79,84 @@ class OfSQLite(EngineCase):
         other = transaction.TransactionManager()
         found = db.open(other).root()
         self.assertEqual((found["a"]["value"], found["b"]["value"]), (0, 2))
+
+    def two_processes(self):
+        """A root of each of two databases on the same files, as of two processes."""
+        servers.require("sqlite", "relstorage")
+        managers, roots = [], []
+        for _ in range(2):
+            db = self.by_uri(f"sqlite://{self.directory}")
+            engine.mend(db)
+            managers.append(transaction.TransactionManager())
+            roots.append(db.open(managers[-1]).root())
+            for name in () if len(roots) > 1 else "abc":
+                roots[0][name] = PersistentMapping(value=0)
+            managers[-1].commit()
+        return (*roots, *managers)
+
+    def lose(self, root, manager, other, others):
+        """A transaction that changes "a" and has read "b", which changes meanwhile."""
+        manager.begin()
+        root["a"]["value"] = 1
+        root._p_jar.readCurrent(root["b"])
+        others.begin()
+        other["b"]["value"] += 1
+        others.commit()
+        with self.assertRaises(ReadConflictError):
+            manager.commit()
+        manager.abort()
+
+    def test_what_lost_against_another_is_not_committed_by_the_next(self):
+        """RelStorage kept what was to be stored, and the next commit stored it."""
+        here, there, manager, others = self.two_processes()
+        self.lose(here, manager, there, others)
+        here["c"]["value"] = 1
+        manager.commit()
+        others.begin()
+        self.assertEqual([there[name]["value"] for name in "abc"], [0, 1, 1])
+
+    def test_nor_does_the_next_stumble_over_it(self):
+        here, there, manager, others = self.two_processes()
+        self.lose(here, manager, there, others)
+        there["a"]["value"] = 2
+        others.commit()
+        manager.begin()
+        here["c"]["value"] = 1
+        manager.commit()
+        others.begin()
+        self.assertEqual([there[name]["value"] for name in "abc"], [2, 1, 1])
+
+    def test_what_was_cached_is_forgotten_with_its_index(self):
+        """RelStorage starts its index anew after an inconsistency, and took old
+        states for those of today: each try to change one conflicted, for ever."""
+        from relstorage.cache.interfaces import CacheConsistencyError
+
+        here, there, manager, others = self.two_processes()
+        for value in range(1, 4):   # so that what was first read grows old
+            manager.begin()
+            here["c"]["value"] = value
+            self.assertEqual(here["a"]["value"], 0)
+            manager.commit()
+        others.begin()
+        there["a"]["value"] = 5
+        others.commit()
+        with suppress(CacheConsistencyError):
+            here._p_jar._storage._cache._reset("as it does")
+        here._p_jar.cacheMinimize()
+        manager.begin()
+        self.assertEqual(here["a"]["value"], 5)
+
+    def test_who_only_adds_is_helped_as_well(self):
+        servers.require("sqlite", "relstorage")
+        db = self.by_uri(f"sqlite://{self.directory}")
+        root = db.open(manager := transaction.TransactionManager()).root()
+        root["tasks"] = TaskService()
+        manager.commit()
+        with mock.patch.object(engine, "mend") as mend:
+            wakeup.ring_after_commit(root["tasks"])
+            wakeup.ring_after_commit(root["tasks"])
+        mend.assert_called_once_with(db)
+        manager.abort()
 
     @contextmanager
     def full_disk(self):
