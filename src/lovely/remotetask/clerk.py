@@ -8,7 +8,7 @@ import heapq
 import logging
 import random
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from functools import lru_cache
@@ -20,6 +20,7 @@ from zodbpickle.pickle import PickleError
 from zope.event import notify
 
 from lovely.remotetask import admission, clock, events, lifecycle, limits
+from lovely.remotetask.errors import NotSeen
 from lovely.remotetask.failure import in_log, marked, traceback_of
 from lovely.remotetask.filters import ALL as ALL_JOBS
 from lovely.remotetask.filters import Filter
@@ -43,6 +44,7 @@ OPENED = 8              # lines that are opened where a slot is free, beyond the
 WIDTHS = 32             # waiting lines that are looked at for one that wants few slots
 BACKLOG = 500           # entries of a line that are more than those at home have in hand
 LINES = 3               # of a shard that are looked at for that
+DOUBTED = 10_000        # jobs of which it is known that they were looked for twice
 LOOKED_AT = 1_000       # unfolded slips that a reader looks at one by one
 # What a record that is missing or damaged raises; all else is of the storage.
 UNREADABLE = (LookupError, AttributeError, TypeError, ValueError, ImportError,
@@ -89,6 +91,30 @@ def guarding(job):
             raise
         log.error("job %s (%s): trouble while it was moved, the books go on:\n%s",
                   job.id, in_log(job.task), marked(traceback_of(error)))
+
+
+def sure(service, ids: Iterable[int]) -> None:
+    """Raise NotSeen, once for each, where there is no job of one of these numbers, and
+    what names it is about to be dropped.
+
+    RelStorage's cache can show the state of a tree as it was, beside one of the inbox
+    as it is (see decisions.txt).  Nothing would find the job again.
+    """
+    jar = service._p_jar
+    if jar is None or not type(jar._storage).__module__.startswith("relstorage"):
+        return
+    missing = [(service._p_oid, id) for id in ids
+               if id not in service.jobs and (service._p_oid, id) not in _doubted]
+    if missing:
+        for each in missing:
+            _doubted[each] = None
+        while len(_doubted) > DOUBTED:
+            del _doubted[next(iter(_doubted))]
+        raise NotSeen(f"no job {', '.join(str(id) for _, id in missing[:10])}: "
+                      "it is looked for once more")
+
+
+_doubted: dict[tuple[bytes, int], None] = {}  # which were looked for again
 
 
 class Claim(NamedTuple):
@@ -176,6 +202,7 @@ class Clerk:
 
     def _settle_all(self, ids) -> int:
         ids = dict.fromkeys(ids)
+        sure(self.service, ids)
         jar = self.service._p_jar
         if jar is not None and len(ids) > 1:
             found = (self.service.jobs.get(id) for id in ids)
@@ -187,6 +214,7 @@ class Clerk:
 
     def look_at(self, id: int) -> None:
         """Settle the job of that number, as far as that can be done."""
+        sure(self.service, (id,))
         job = readable(self.service, id)
         if job is not None:
             with guarding(job):
@@ -370,6 +398,7 @@ class Clerk:
         for shard in self.shards:
             ids = shard.scheduled.due(self.now, max(0, limit - brought))
             brought += len(ids)
+            sure(self.service, ids)
             for id in ids:
                 shard.scheduled.remove(id)  # whatever is wrong with it: not due for ever
                 job = readable(self.service, id)
@@ -664,6 +693,7 @@ class Clerk:
         """Give what a dead process held back to the queue; how many jobs."""
         held, lease.held, lease.dead = lease.held, {}, True
         self.free(lease)
+        sure(self.service, held)
         for id, (token, claimed) in held.items():
             job = readable(self.service, id)
             if job is None:
@@ -751,6 +781,7 @@ class Clerk:
 
     def _prune(self, shard, id: int, status: str) -> bool:
         """Remove it, if it is still where the books have it."""
+        sure(self.service, (id,))
         job = readable(self.service, id)
         if job is None:
             shard.index.forget(id, self.changes(shard))

@@ -5,6 +5,7 @@ is the builtin that release 0.5 raised in its place, so old `except` clauses hol
 """
 from collections.abc import Iterable
 
+from transaction.interfaces import TransientError
 from zope.security.interfaces import Unauthorized
 
 
@@ -193,6 +194,13 @@ class StillRunning(RemoteTaskError, TimeoutError):
 
 class NotMine(RemoteTaskError):
     """An attempt found that its job was taken away or is done already."""
+
+
+class NotSeen(RemoteTaskError, TransientError):
+    """Jobs that something names were not found: perhaps an old state was read.
+
+    Who tries again sees what there is; only then they are taken for removed.
+    """
 
 
 class StorageClosed(RemoteTaskError):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
 
+from ZODB.Connection import Connection
 from ZODB.DB import DB
 
 from lovely.remotetask.failure import in_log
@@ -72,6 +73,20 @@ def mend(db: DB) -> None:
                     in_log(error))
 
 
+def forget(connection: Connection) -> None:
+    """Forget what RelStorage has cached in this process, and a connection has loaded.
+
+    Between transactions.  Other storages have no cache of their own to doubt.
+    """
+    for each in tuple(connection.connections.values()):
+        if type(each._storage).__module__.startswith("relstorage"):
+            try:
+                each._storage._cache.clear(load_persistent=False)
+                each.cacheMinimize()
+            except Exception as error:
+                log.debug("the cache cannot be emptied: %s", in_log(error))
+
+
 def _mend_cache() -> None:
     """After an inconsistency RelStorage starts its index of what has changed anew, and
     keeps the states it has cached: what was changed meanwhile stays old."""
@@ -98,12 +113,12 @@ def _mend_sqlite() -> None:
     """
     import sqlite3
 
-    from relstorage.adapters.sqlite.drivers import Connection
+    from relstorage.adapters.sqlite.drivers import Connection as SQLiteConnection
 
-    if hasattr(Connection, "has_stored"):
+    if hasattr(SQLiteConnection, "has_stored"):
         return
-    commit, rollback = Connection.commit, Connection.rollback
-    store = Connection.return_to_repeatable_read
+    commit, rollback = SQLiteConnection.commit, SQLiteConnection.rollback
+    store = SQLiteConnection.return_to_repeatable_read
     begun = sqlite3.Connection.in_transaction
 
     def stores(self: Any) -> None:
@@ -125,11 +140,11 @@ def _mend_sqlite() -> None:
         rollback(self)
         self.has_stored = False
 
-    Connection.has_stored = False
-    Connection.return_to_repeatable_read = stores
-    Connection.commit, Connection.rollback = commits, rolls_back
+    SQLiteConnection.has_stored = False
+    SQLiteConnection.return_to_repeatable_read = stores
+    SQLiteConnection.commit, SQLiteConnection.rollback = commits, rolls_back
     # RelStorage asks this before it rolls back.
-    Connection.in_transaction = property(
+    SQLiteConnection.in_transaction = property(
         lambda self: self.has_stored or begun.__get__(self))
 
 

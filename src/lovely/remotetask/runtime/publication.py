@@ -26,15 +26,17 @@ from ZODB.POSException import POSKeyError, StorageError
 from lovely.remotetask import clock, lifecycle
 from lovely.remotetask.clerk import Claim
 from lovely.remotetask.errors import (
-    NotMine, ServiceGone, StorageClosed, TaskError)
+    NotMine, NotSeen, ServiceGone, StorageClosed, TaskError)
 from lovely.remotetask.failure import Failure, in_log, marked, traceback_of
 from lovely.remotetask.job import Job
 from lovely.remotetask.retry import CONFLICT_TRIES, conflict_pause
+from lovely.remotetask.runtime import engine
 from lovely.remotetask.runtime.context import JobContext
 
 log = logging.getLogger(__name__)
 
 ROOT = "Application"  # the name of the application in Zope's database root
+STALE_TRIES = 3       # conflicts in a row after which the cache is not believed
 OUTAGE_TRIES = 5      # so often in a row the storage could be written right after
 GROUP_SECONDS = 0.05  # after so long no other job joins a transaction
 LONGEST_PAUSE = 5.0   # seconds between two looks at a storage that does not answer
@@ -200,12 +202,18 @@ class Publication:
             try:
                 with self.turn():
                     return self._try(verb, *args, **kwargs)
-            except TransientError:
+            except TransientError as error:
                 tries += 1
                 self.conflicts += 1
+                self._see_anew(error, tries)
                 self.stopping.wait(min(conflict_pause(tries), LONGEST_PAUSE))
                 if tries > 200 and self.stopping.is_set():
                     raise
+
+    def _see_anew(self, error: BaseException, tries: int) -> None:
+        """Read all again, where old states may be what stands in the way."""
+        if isinstance(error, NotSeen) or tries == STALE_TRIES:
+            engine.forget(self.connection)
 
     def _try(self, verb: str, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -317,6 +325,7 @@ class Publication:
                     return self.fail(claim, context, trouble, worker)
                 conflicts += 1
                 context.conflicts += 1
+                self._see_anew(trouble, conflicts)
                 context.wait(min(LONGEST_PAUSE, conflict_pause(
                     conflicts, time.monotonic() - began)))
                 continue
