@@ -95,23 +95,28 @@ def guarding(job):
 
 def sure(service, ids: Iterable[int]) -> None:
     """Raise NotSeen, once for each, where there is no job of one of these numbers, and
-    what names it is about to be dropped.
+    what names it is about to be dropped: nothing would find the job again."""
+    missing = doubtful(service, ids)
+    if missing:
+        for id in missing:
+            _doubted[service._p_oid, id] = None
+        while len(_doubted) > DOUBTED:
+            del _doubted[next(iter(_doubted))]
+        raise NotSeen(f"no job {', '.join(map(str, missing[:10]))}: "
+                      "it is looked for once more")
+
+
+def doubtful(service, ids: Iterable[int]) -> list[int]:
+    """Which of these were not found, and may be there.
 
     RelStorage's cache can show the state of a tree as it was, beside one of the inbox
-    as it is (see decisions.txt).  Nothing would find the job again.
+    as it is (see decisions.txt).
     """
     jar = service._p_jar
     if jar is None or not type(jar._storage).__module__.startswith("relstorage"):
-        return
-    missing = [(service._p_oid, id) for id in ids
-               if id not in service.jobs and (service._p_oid, id) not in _doubted]
-    if missing:
-        for each in missing:
-            _doubted[each] = None
-        while len(_doubted) > DOUBTED:
-            del _doubted[next(iter(_doubted))]
-        raise NotSeen(f"no job {', '.join(str(id) for _, id in missing[:10])}: "
-                      "it is looked for once more")
+        return []
+    return [id for id in ids
+            if id not in service.jobs and (service._p_oid, id) not in _doubted]
 
 
 _doubted: dict[tuple[bytes, int], None] = {}  # which were looked for again
@@ -198,7 +203,11 @@ class Clerk:
 
     def shorten_inbox(self, shard, limit: int) -> int:
         """Settle some that were added one by one: an adder's share of the work."""
-        return self._settle_all(shard.queue.inbox.take_short(limit))
+        ids = shard.queue.inbox.take_short(limit)
+        left = doubtful(self.service, ids)  # for a clerk: no add is repeated for it
+        for id in left:
+            shard.queue.inbox.drop(id)
+        return self._settle_all(id for id in ids if id not in left)
 
     def _settle_all(self, ids) -> int:
         ids = dict.fromkeys(ids)

@@ -7,7 +7,7 @@ import transaction
 from transaction.interfaces import TransientError
 from ZODB.POSException import ConflictError
 
-from lovely.remotetask import clerk, uris
+from lovely.remotetask import clerk, clock, uris
 from lovely.remotetask.errors import NotSeen
 from lovely.remotetask.runtime import engine, publication, rescue
 from lovely.remotetask.service import TaskService
@@ -84,6 +84,16 @@ class OnRelStorage(ServiceCase):
         self.wait_status(jobid)
         self.assertEqual(len(self.look().shards[0].queue.inbox), 0)
         self.assertEqual(len(self.forgotten), 1)    # once for all of them
+
+    def test_who_adds_leaves_it_to_others(self):
+        shard = self.service.shards[0]
+        shard.queue.inbox.drop(NOBODY)
+        jobid = self.add("echo", 1)
+        with clerk.Clerk(self.service, clock.micros()) as books:
+            self.assertEqual(books.shorten_inbox(shard, 10), 1)
+        self.assertEqual(shard.queue.inbox.runs(), [(NOBODY, NOBODY)])
+        self.assertIsNotNone(shard.index.place(jobid))
+        transaction.commit()
 
     def test_doubts_are_not_kept_for_ever(self):
         self.patch(clerk, "DOUBTED", 2)
