@@ -7,6 +7,8 @@ const [address, login, password, executablePath] = process.argv.slice(2);
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 const PATIENCE = 60000;
+const LIMIT = 240000;  // for all of it: not each question to Chromium has a bound
+const HUNG = 75;       // the exit code then
 const service = address + "++skin++RemoteTask/++etc++site/default/shop";
 
 function expect(truth, what) {
@@ -29,6 +31,10 @@ async function open(browser, options) {
 }
 
 function main(work) {
+  setTimeout(function () {
+    console.error("Chromium has hung");
+    process.exit(HUNG);
+  }, LIMIT).unref();
   (async function () {
     const browser = await chromium.launch({ executablePath, args: FLAGS });
     try {
