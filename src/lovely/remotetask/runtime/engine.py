@@ -3,6 +3,7 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 from weakref import WeakSet
 
@@ -69,8 +70,12 @@ def mend(db: DB) -> None:
             if type(adapter).__name__ == "Sqlite3Adapter":
                 _mend_sqlite()
     except (ImportError, AttributeError) as error:  # another release than is known here
-        log.warning("RelStorage is not as it was in 4.3, and is left as it is: %s",
-                    in_log(error))
+        _tell_once(in_log(error))
+
+
+@lru_cache
+def _tell_once(text: str) -> None:
+    log.warning("RelStorage is not as it was in 4.3, and is left as it is: %s", text)
 
 
 def forget(connection: Connection) -> None:

@@ -146,6 +146,16 @@ class OfSQLite(EngineCase):
         manager.begin()
         self.assertEqual(here["a"]["value"], 5)
 
+    def test_another_release_is_told_of_once(self):
+        servers.require("sqlite", "relstorage")
+        db = self.by_uri(f"sqlite://{self.directory}")
+        engine._tell_once.cache_clear()
+        with mock.patch.object(engine, "_mend_cache", side_effect=AttributeError("gone")), \
+                self.assertLogs("lovely.remotetask", "WARNING") as logs:
+            engine.mend(db)
+            engine.mend(db)
+        self.assertEqual(len(logs.records), 1, logs.output)
+
     def test_who_only_adds_is_helped_as_well(self):
         servers.require("sqlite", "relstorage")
         db = self.by_uri(f"sqlite://{self.directory}")
