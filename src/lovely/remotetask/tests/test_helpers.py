@@ -30,8 +30,8 @@ class Scattered(unittest.TestCase):
         self.assertEqual(list(_scattered(iter(range(10)), 0)), list(range(10)))
 
 
-class Strays(ServiceCase):
-    """What waits in the inbox of a slow worker: others take it, but not all at once."""
+class TwoWorkers(ServiceCase):
+    """Two share the work, "one" and "two"."""
 
     def setUp(self):
         super().setUp()
@@ -42,6 +42,13 @@ class Strays(ServiceCase):
             self.service.leases.open(name, clock.micros()).registration.tell(threads=1)
         self.service.spreadOut()
         transaction.commit()
+
+
+class Strays(TwoWorkers):
+    """What waits in the inbox of a slow worker: others take it, but not all at once."""
+
+    def setUp(self):
+        super().setUp()
         self.shard = next(shard for shard in self.service.shards
                           if shard.number not in self.service._home("one"))
         self.job_id = self.service.add("echo")

@@ -103,11 +103,7 @@ class TwoServices(ServiceCase):
         self.start(self.service, self.other)
         self.gate.arrival()
         next = self.to_other("quick")
-        self.wait_looks(self.other)
-        self.assertEqual(self.other.getStatus(next), "queued")
-        self.gate.open()
-        self.wait_for(lambda: self.other.getStatus(next) == "completed")
-        self.wait_status(jobid)
+        self.runs_alone(jobid, next)
 
     def test_who_starts_later_begins_nothing_either(self):
         jobid = self.suspect()
@@ -115,6 +111,10 @@ class TwoServices(ServiceCase):
         self.gate.arrival()
         next = self.to_other("quick")
         self.start(self.other)
+        self.runs_alone(jobid, next)
+
+    def runs_alone(self, jobid, next):
+        """The suspect does: what is added to the other service waits until its end."""
         self.wait_looks(self.other)
         self.assertEqual(self.other.getStatus(next), "queued")
         self.gate.open()

@@ -11,6 +11,7 @@ from lovely.remotetask.clerk import Want
 from lovely.remotetask.runtime import rescue, turns, watch
 from lovely.remotetask.tests import servers
 from lovely.remotetask.tests.support import ServiceCase
+from lovely.remotetask.tests.test_helpers import TwoWorkers
 from lovely.remotetask.testing import BOUND
 
 OID = p64(77)
@@ -136,18 +137,11 @@ class OnPostgreSQL(ServiceCase):
         self.assertTrue(dispatcher.turns.connection)
 
 
-class Elsewhere(ServiceCase):
+class Elsewhere(TwoWorkers):
     """Of two workers one looks whether the other has more than he can do."""
 
     def setUp(self):
         super().setUp()
-        self.task("echo", lambda input: input)
-        for name in "one", "two":
-            rescue.living.add(name)
-            self.addCleanup(rescue.living.discard, name)
-            self.service.leases.open(name, clock.micros()).registration.tell(threads=1)
-        self.service.spreadOut()
-        transaction.commit()
         self.jobs, self.known = [self.add("echo") for _ in range(20)], []
         self.service.dispatch("one")
         self.service.dispatch("two")
